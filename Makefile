@@ -1,0 +1,61 @@
+# Anytime. `make run` and `make test` are all one needs; `make help` lists the rest.
+
+GO      ?= go
+ADDRESS ?= 127.0.0.1:7880
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+SOURCES  = $(shell git ls-files -co --exclude-standard -- '*.go' '*.sql' go.mod go.sum)
+PAGES    = $(shell git ls-files -co --exclude-standard -- web ':!web/e2e' ':!*.go')
+
+.PHONY: help run lan build check test unit race fuzz bench e2e tools clean
+
+help: ## what each target does
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 10
+
+run: build ## build everything and start the app on this machine (http://localhost:7880)
+	bin/anytime serve --listen $(ADDRESS) --registration open
+
+lan: build ## the same over HTTPS for phones on this network (https://<this machine>:7443)
+	bin/anytime serve --listen :7880 --https :7443 --self-signed --registration open
+
+build: bin/anytime ## the one binary, with the web app in it
+
+bin/anytime: web/dist/index.html $(SOURCES)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./cmd/anytime
+
+web/dist/index.html: web/node_modules/.installed $(PAGES)
+	cd web && npm run --silent build && touch dist/index.html
+
+web/node_modules/.installed: web/package-lock.json
+	cd web && npm ci --no-audit --no-fund --silent && touch node_modules/.installed
+
+check: web/node_modules/.installed ## formatting, vet, static analysis, types and lint of the web
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	cd web && npm run --silent check && npm run --silent lint
+
+test: tools check build race e2e ## every test: static checks, Go with the race detector, web, fuzzing, browsers
+	cd web && npm test --silent
+	scripts/fuzz 180
+	@echo "make test: everything passed"
+
+unit: ## the Go tests without the race detector, for quick rounds
+	$(GO) test ./...
+
+race: ## the Go tests with the race detector
+	$(GO) test -race -timeout 15m ./...
+
+fuzz: ## every fuzz target for a minute each
+	scripts/fuzz
+
+bench: ## the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+e2e: tools build ## real browsers against the real server
+	cd web && npm run --silent e2e
+
+tools: ## install what the tests need and this machine lacks
+	scripts/install-test-tools
+
+clean: ## remove what was built, and nothing else
+	rm -rf bin artifacts web/dist/assets web/dist/index.html
