@@ -2,6 +2,9 @@ module anytime
 
 go 1.26.0
 
+// npm packages may contain Go files.
+ignore ./web/node_modules
+
 require (
 	github.com/danielgtaylor/huma/v2 v2.37.2
 	github.com/golang-jwt/jwt/v5 v5.3.1
