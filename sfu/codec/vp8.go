@@ -1,0 +1,101 @@
+package codec
+
+// parseVP8 reads the payload descriptor of RFC 7741 section 4.2 and the first byte of the payload header, section 4.3.
+func parseVP8(b []byte) (Descriptor, error) {
+	d := Descriptor{Kind: VP8}
+	// RFC 7741 section 4.2, first octet: X R N S R PID(3).
+	first := b[0]
+	n := 1
+	// "N: Non-reference frame. When set to 1, the frame can be discarded without affecting any other future or past frames."
+	d.NonReference = first&0x20 != 0
+	// "S: Start of VP8 partition. SHOULD be set to 1 when the first payload octet of the RTP packet is the beginning of a
+	// new VP8 partition"; the first packet of a frame has "S … set to 1 and PID … 0".
+	start := first&0x10 != 0
+	d.FrameStart = start && first&0x07 == 0
+	// "X: Extended control bits present."
+	if first&0x80 != 0 {
+		if len(b) < 2 {
+			return d, ErrTruncated
+		}
+		ext := b[1]
+		n = 2
+		// "I: PictureID present."
+		if ext&0x80 != 0 {
+			if len(b) < n+1 {
+				return d, ErrTruncated
+			}
+			d.HasPictureID = true
+			// "M: The most significant bit of the first octet is an extension flag": 1 means 15 bits, 0 means 7.
+			if b[n]&0x80 != 0 {
+				if len(b) < n+2 {
+					return d, ErrTruncated
+				}
+				d.LongPictureID = true
+				d.PictureID = uint16(b[n]&0x7f)<<8 | uint16(b[n+1])
+				n += 2
+			} else {
+				d.PictureID = uint16(b[n])
+				n++
+			}
+		}
+		// "L: TL0PICIDX present."
+		if ext&0x40 != 0 {
+			if len(b) < n+1 {
+				return d, ErrTruncated
+			}
+			d.HasTL0 = true
+			d.TL0 = b[n]
+			n++
+		}
+		// "T: TID present", "K: KEYIDX present": either brings the octet TID(2) Y KEYIDX(5).
+		if ext&0x30 != 0 {
+			if len(b) < n+1 {
+				return d, ErrTruncated
+			}
+			if ext&0x20 != 0 {
+				d.HasTemporal = true
+				d.Temporal = b[n] >> 6
+				// "Y: 1 layer sync bit … the frame depends only on the base layer (TID = 0) frame with TL0PICIDX equal to that
+				// of the current frame." Without T the octet's TID and Y "MUST be ignored by the receiver".
+				d.LayerSync = b[n]&0x20 != 0
+			}
+			if ext&0x10 != 0 {
+				d.HasKeyIndex = true
+				d.KeyIndex = b[n] & 0x1f
+			}
+			n++
+		}
+	}
+	d.HeaderLength = uint16(n)
+	// Section 4.3: the payload header is present in "the first packet of the frame"; its bit P is "Inverse key frame flag.
+	// When set to 0, the current frame is a key frame."
+	if d.FrameStart {
+		if len(b) <= n {
+			return d, ErrTruncated
+		}
+		d.Keyframe = b[n]&0x01 == 0
+	}
+	return d, nil
+}
+
+// RewriteVP8 puts another picture id and TL0PICIDX into payload, whose descriptor is d. The size doesn't change: a 7-bit
+// picture id stays one (the low bits of pictureID are taken), a field that is absent stays absent.
+func RewriteVP8(payload []byte, d Descriptor, pictureID uint16, tl0 uint8) {
+	if d.Kind != VP8 || int(d.HeaderLength) > len(payload) {
+		return
+	}
+	n := 2 // RFC 7741 section 4.2: the picture id follows the two octets of flags, TL0PICIDX follows the picture id
+	if d.HasPictureID {
+		if d.LongPictureID {
+			payload[n] = 0x80 | uint8(pictureID>>8)
+			payload[n+1] = uint8(pictureID)
+			n += 2
+		} else {
+			payload[n] = uint8(pictureID) & 0x7f
+			n++
+		}
+	}
+	if d.HasTL0 {
+		payload[n] = tl0
+	}
+}

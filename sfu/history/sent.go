@@ -1,0 +1,65 @@
+package history
+
+import "time"
+
+// SentPacket is one packet as it left on one subscription: enough to build the very same packet again.
+type SentPacket struct {
+	// Source is the extended sequence number in the history of Layer; it is meaningless when Fill is set.
+	Source    uint64
+	Timestamp uint32
+	// Sequence is the number it left under.
+	Sequence  uint16
+	PictureID uint16
+	TL0       uint8
+	Layer     uint8
+	// Fill: a padding-only packet.
+	Fill bool
+}
+
+// Sent is a ring of the latest packets of one subscription by outgoing sequence number.
+type Sent struct {
+	slots []sentSlot
+	mask  uint16
+}
+
+type sentSlot struct {
+	SentPacket
+	used   bool
+	resent bool
+	at     time.Duration // when it was last sent again
+}
+
+// NewSent returns a ring of size packets, rounded up to a power of two (16–32768).
+func NewSent(size int) *Sent {
+	n := 16
+	for n < min(size, 1<<15) {
+		n <<= 1
+	}
+	return &Sent{slots: make([]sentSlot, n), mask: uint16(n - 1)}
+}
+
+// Put notes that p has been sent.
+func (s *Sent) Put(p SentPacket) { s.slots[p.Sequence&s.mask] = sentSlot{SentPacket: p, used: true} }
+
+// Get returns the packet that left under sequence, if it is still remembered.
+func (s *Sent) Get(sequence uint16) (SentPacket, bool) {
+	e := &s.slots[sequence&s.mask]
+	if !e.used || e.Sequence != sequence {
+		return SentPacket{}, false
+	}
+	return e.SentPacket, true
+}
+
+// Resend is Get for a NACK that came at now: ok is false too when the same packet was sent again less than rtt ago, as
+// that copy can't have arrived when the NACK left.
+func (s *Sent) Resend(sequence uint16, now, rtt time.Duration) (p SentPacket, ok bool) {
+	e := &s.slots[sequence&s.mask]
+	if !e.used || e.Sequence != sequence || e.resent && now-e.at < rtt {
+		return SentPacket{}, false
+	}
+	e.resent, e.at = true, now
+	return e.SentPacket, true
+}
+
+// Clear forgets everything.
+func (s *Sent) Clear() { clear(s.slots) }
