@@ -12,6 +12,9 @@ type SentPacket struct {
 	PictureID uint16
 	TL0       uint8
 	Layer     uint8
+	Marker    bool
+	// Rewrite: PictureID and TL0 were put into the payload.
+	Rewrite bool
 	// Fill: a padding-only packet.
 	Fill bool
 }

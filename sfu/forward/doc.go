@@ -1,0 +1,18 @@
+// Package forward decides, for one subscription, what becomes of each packet of the publication's layers: dropped, or
+// sent under a sequence number, timestamp and picture id of the subscription's own, so that the receiver sees one
+// unbroken stream whatever happens to the layers behind it.
+//
+// A packet passes in this order:
+//
+//  1. The owner numbers it ([anytime/sfu/history.Reception]), parses it ([anytime/sfu/codec.Parse]), asks the track's
+//     [Timeline] for its capture time, and fills one [Packet], which all subscriptions share read-only (packet.go).
+//  2. [Forwarder.Forward] (forwarder.go) finds the layer: start, stay, switch or wait for a keyframe.
+//  3. sequence.go gives the packet its outgoing number: gaps of loss stay gaps, deliberate drops leave none.
+//  4. The owner sends it, and puts [Decision.Sent] into the subscription's [anytime/sfu/history.Sent].
+//
+// Sender reports go through clock.go: [SenderClock] brings a participant's NTP time into server time, [Timeline] keeps
+// one line per layer, [Forwarder.SenderReport] answers what the subscription's own report must say.
+//
+// Nothing here locks, allocates after construction or reads a clock. Server time is a time.Duration since any fixed
+// instant of a monotonic clock, the same for all calls.
+package forward

@@ -1,0 +1,356 @@
+package forward
+
+import (
+	"time"
+
+	"anytime/sfu/codec"
+)
+
+// Windows of source sequence numbers in which a late packet finds its place; a larger gap breaks the stream.
+const (
+	videoWindow = 1024
+	audioWindow = 256
+)
+
+// Timestamp jumps of one source that are taken for a restart of its clock.
+const (
+	maxTimestampBack  = time.Second
+	maxTimestampAhead = 10 * time.Second
+)
+
+// maxCaptureError is how far the capture times of two layers may contradict their arrival before they are disbelieved.
+const maxCaptureError = 2 * time.Second
+
+// Config describes a subscription. Sequence and Timestamp should be random (RFC 3550 section 5.1).
+type Config struct {
+	Kind      codec.Kind
+	ClockRate uint32 // Hz; 0 means 90000 for video, 48000 for audio
+	Sequence  uint16 // of the first packet sent
+	Timestamp uint32 // of the first packet sent
+}
+
+// none stands for no layer.
+const none = -1
+
+// Forwarder is the state of one subscription.
+type Forwarder struct {
+	cfg      Config
+	seq      sequencer
+	current  int8 // layer being forwarded, or none
+	target   int8 // layer wanted, or none
+	epoch    uint32
+	paused   bool
+	muted    bool
+	begun    bool // something has been sent: last is set
+	temporal temporalFilter
+	// Source minus ours, for the layer being forwarded.
+	timestampOffset uint32
+	pictureOffset   uint16
+	tl0Offset       uint8
+	last            sentFrame
+	newest          newestPacket
+	sources         [MaxLayers]source
+}
+
+// sentFrame is the latest frame that was sent.
+type sentFrame struct {
+	timestamp        uint32 // ours
+	picture          uint16
+	tl0              uint8
+	arrival, capture time.Duration // of its first packet
+	captureKnown     bool
+}
+
+// newestPacket is the newest packet of the current layer in source order, sent or not.
+type newestPacket struct {
+	timestamp    uint32 // the source's
+	arrival      time.Duration
+	dropped      bool
+	droppedFrame bool   // a frame has been dropped since the start …
+	droppedStamp uint32 // … the latest with this source timestamp
+}
+
+// source is what is known of each layer, followed or not.
+type source struct {
+	seen          bool
+	parameterSets bool // it sends parameter sets in band
+	epoch         uint32
+	highest       uint64
+}
+
+// temporalFilter says which temporal layers pass.
+type temporalFilter struct {
+	limit, target uint8
+}
+
+// New returns a forwarder that follows no layer yet (video) or layer 0 (audio).
+func New(cfg Config) *Forwarder {
+	window := videoWindow
+	rate := uint32(90000)
+	f := &Forwarder{current: none, target: none}
+	if cfg.Kind.IsAudio() {
+		window, rate, f.target = audioWindow, 48000, 0
+	}
+	if cfg.ClockRate == 0 {
+		cfg.ClockRate = rate
+	}
+	f.cfg = cfg
+	f.temporal = temporalFilter{limit: AllTemporal, target: AllTemporal}
+	f.seq = newSequencer(window, cfg.Sequence)
+	return f
+}
+
+// SetTarget sets the simulcast layer to forward, negative for none, and the highest temporal layer ([AllTemporal]: all).
+// The layer before is forwarded until the target's next keyframe; target none stops at once. The target must be a layer
+// that is being sent: until a start the forwarder takes a keyframe of any layer up to it.
+func (f *Forwarder) SetTarget(layer, temporal int) {
+	f.target = int8(max(none, min(layer, MaxLayers-1)))
+	f.temporal.target = uint8(max(0, min(temporal, AllTemporal)))
+	if f.target == none {
+		f.current = none
+	}
+}
+
+// Target returns the layer wanted, Current the one being forwarded; -1 is none.
+func (f *Forwarder) Target() int { return int(f.target) }
+
+// Current returns the layer being forwarded, -1 for none.
+func (f *Forwarder) Current() int { return int(f.current) }
+
+// SetPaused stops or resumes the subscription (the subscriber's or the allocation's wish). Video resumes at a keyframe.
+func (f *Forwarder) SetPaused(paused bool) { f.paused = paused; f.stop() }
+
+// SetMuted stops or resumes it for the publisher's mute. Either of pause and mute is enough to stop.
+func (f *Forwarder) SetMuted(muted bool) { f.muted = muted; f.stop() }
+
+func (f *Forwarder) stop() {
+	if f.paused || f.muted {
+		f.current = none
+	}
+}
+
+// NeedsKeyframe reports whether the subscription waits for a keyframe, and of which layer.
+func (f *Forwarder) NeedsKeyframe() (layer uint8, needed bool) {
+	if f.paused || f.muted || f.target == none || f.current == f.target || f.cfg.Kind.IsAudio() {
+		return 0, false
+	}
+	return uint8(f.target), true
+}
+
+// Forward decides on p. Packets of all layers of the publication must be passed, in the order in which they came.
+func (f *Forwarder) Forward(p *Packet) Decision {
+	if p.Layer >= MaxLayers {
+		return Decision{}
+	}
+	newest := f.sources[p.Layer].note(p)
+	if f.paused || f.muted || f.target == none {
+		return Decision{}
+	}
+	if int8(p.Layer) == f.current {
+		switch {
+		case p.Epoch == f.epoch:
+			return f.follow(p)
+		case int32(p.Epoch-f.epoch) > 0:
+			f.current = none // the source restarted: nothing of what was known holds
+		}
+	}
+	if newest && f.canStart(p) {
+		return f.start(p)
+	}
+	return f.drop()
+}
+
+// note takes p in and reports whether it is the newest of its layer.
+func (s *source) note(p *Packet) (newest bool) {
+	if !s.seen || int32(p.Epoch-s.epoch) > 0 {
+		*s = source{seen: true, epoch: p.Epoch, highest: p.Sequence}
+		newest = true
+	} else if p.Epoch == s.epoch && p.Sequence > s.highest {
+		s.highest = p.Sequence
+		newest = true
+	}
+	if p.Descriptor.ParameterSets && !p.PaddingOnly {
+		s.parameterSets = true
+	}
+	return newest
+}
+
+func (f *Forwarder) drop() (d Decision) {
+	d.KeyframeLayer, d.NeedKeyframe = f.NeedsKeyframe()
+	return d
+}
+
+// canStart reports whether the subscription can begin to follow p's layer with p, the newest packet of its layer.
+func (f *Forwarder) canStart(p *Packet) bool {
+	layer := int8(p.Layer)
+	if p.PaddingOnly || layer != f.target && (f.current != none || layer > f.target) {
+		return false
+	}
+	if f.cfg.Kind.IsAudio() {
+		return true
+	}
+	// Where the sender repeats its parameter sets in band, a slice whose own were lost is no place to start.
+	return p.Descriptor.Keyframe && (p.Descriptor.ParameterSets || !f.sources[p.Layer].parameterSets)
+}
+
+// start begins to follow p's layer with p.
+func (f *Forwarder) start(p *Packet) Decision {
+	f.current, f.epoch = int8(p.Layer), p.Epoch
+	f.anchor(p)
+	f.seq.begin(p.Sequence)
+	f.newest = newestPacket{timestamp: p.Timestamp - 1, arrival: p.Arrival}
+	f.temporal.limit = f.temporal.target
+	f.pictureOffset, f.tl0Offset = 0, 0
+	if f.begun {
+		// RFC 7741 section 4.2: the picture id "is a running index of the frames", TL0PICIDX one "for the temporal base layer
+		// frames": both go on where the layer before left off.
+		f.pictureOffset = p.Descriptor.PictureID - (f.last.picture + 1)
+		f.tl0Offset = p.Descriptor.TL0 - (f.last.tl0 + 1)
+	}
+	f.begun = true
+	d := f.follow(p)
+	d.Started = true
+	if f.cfg.Kind.IsAudio() {
+		d.Marker = true // RFC 3551 section 4.1: "the first packet of a talkspurt … SHOULD be distinguished by setting the marker bit"
+	}
+	return d
+}
+
+// anchor sets the timestamp offset so that p follows what was sent last by as much time as lies between them.
+func (f *Forwarder) anchor(p *Packet) {
+	if !f.begun {
+		f.timestampOffset = p.Timestamp - f.cfg.Timestamp
+		return
+	}
+	elapsed := p.Arrival - f.last.arrival
+	if p.CaptureKnown && f.last.captureKnown {
+		if c := p.Capture - f.last.capture; c-elapsed < maxCaptureError && elapsed-c < maxCaptureError {
+			elapsed = c
+		}
+	}
+	// Two frames never share a timestamp, and time doesn't run back: at least one tick for video, and for audio one frame
+	// of 20 ms (RFC 7587 section 4.2's default). The upper bound keeps the difference meaningful in 32 bits.
+	least := int64(1)
+	if f.cfg.Kind.IsAudio() {
+		least = int64(f.cfg.ClockRate / 50)
+	}
+	ticks := min(max(durationToTicks(elapsed, f.cfg.ClockRate), least), 1<<30)
+	f.timestampOffset = p.Timestamp - (f.last.timestamp + uint32(ticks))
+}
+
+// follow decides on a packet of the current layer and epoch.
+func (f *Forwarder) follow(p *Packet) Decision {
+	if p.Sequence <= f.seq.highest {
+		return f.late(p)
+	}
+	gap := p.Sequence - f.seq.highest - 1
+	if gap >= uint64(len(f.seq.slots)) {
+		// Too much is lost to be repaired: start again, video at a keyframe.
+		f.current = none
+		if f.canStart(p) {
+			return f.start(p)
+		}
+		return f.drop()
+	}
+	if f.jumped(p) {
+		f.anchor(p)
+		f.seq.floor = p.Sequence
+	}
+	if gap == 0 && f.temporal.target != f.temporal.limit && !p.PaddingOnly && p.Timestamp != f.newest.timestamp {
+		f.temporal.adjust(&p.Descriptor)
+	}
+	unwanted := p.PaddingOnly || f.temporal.drops(&p.Descriptor, f.temporal.limit)
+	// Between two packets of one frame that isn't wanted nothing was lost that is.
+	within := unwanted && f.newest.dropped && p.Timestamp == f.newest.timestamp
+	f.seq.advance(p.Sequence, within, f.pictureOffset, f.temporal.limit)
+	f.newest.timestamp, f.newest.arrival, f.newest.dropped = p.Timestamp, p.Arrival, unwanted
+	if unwanted {
+		f.seq.skip(p.Sequence)
+		if !p.PaddingOnly && p.Descriptor.HasPictureID && (!f.newest.droppedFrame || f.newest.droppedStamp != p.Timestamp) {
+			f.newest.droppedFrame, f.newest.droppedStamp = true, p.Timestamp
+			f.pictureOffset++
+		}
+		return f.drop()
+	}
+	d := f.number(p, f.seq.take(p.Sequence), f.pictureOffset)
+	if d.Timestamp != f.last.timestamp || d.Sequence == f.cfg.Sequence {
+		f.last.timestamp, f.last.arrival = d.Timestamp, p.Arrival
+		f.last.capture, f.last.captureKnown = p.Capture, p.CaptureKnown
+	}
+	f.last.picture = d.PictureID
+	if p.Descriptor.HasTL0 {
+		f.last.tl0 = d.TL0
+	}
+	return d
+}
+
+// late decides on a packet below the highest: it gets the number kept for it, if one was.
+func (f *Forwarder) late(p *Packet) Decision {
+	s := f.seq.late(p.Sequence)
+	if s == nil {
+		return f.drop()
+	}
+	s.state = slotSent
+	d := f.number(p, s.out, s.picture)
+	if p.PaddingOnly || f.temporal.drops(&p.Descriptor, s.temporal) {
+		d.Action, d.Marker, d.Rewrite = Fill, false, false
+	}
+	return d
+}
+
+// number fills in the outgoing numbers.
+func (f *Forwarder) number(p *Packet, sequence, pictureOffset uint16) (d Decision) {
+	d = f.drop()
+	d.Action = Send
+	d.Marker = p.Marker
+	d.Sequence = sequence
+	d.Timestamp = p.Timestamp - f.timestampOffset
+	if p.Descriptor.Kind == codec.VP8 && !p.PaddingOnly {
+		d.PictureID = (p.Descriptor.PictureID - pictureOffset) & 0x7fff
+		if p.Descriptor.HasPictureID && !p.Descriptor.LongPictureID {
+			d.PictureID &= 0x7f
+		}
+		d.TL0 = p.Descriptor.TL0 - f.tl0Offset
+		d.Rewrite = p.Descriptor.HasPictureID || p.Descriptor.HasTL0
+	}
+	return d
+}
+
+// jumped reports whether the source's timestamps stopped making sense: back by much, or ahead of the time that passed.
+func (f *Forwarder) jumped(p *Packet) bool {
+	ticks := int32(p.Timestamp - f.newest.timestamp)
+	rate := int64(f.cfg.ClockRate)
+	if ticks < 0 {
+		return int64(-int64(ticks)) > int64(maxTimestampBack/time.Second)*rate
+	}
+	return ticksToDuration(int64(ticks), f.cfg.ClockRate)-(p.Arrival-f.newest.arrival) > maxTimestampAhead
+}
+
+// drops reports whether a packet's temporal layer is above limit. Only VP8 says enough to leave layers out.
+func (t *temporalFilter) drops(d *codec.Descriptor, limit uint8) bool {
+	return d.Kind == codec.VP8 && d.HasTemporal && d.Temporal > limit
+}
+
+// adjust moves the limit towards the target at the start of a frame that follows the one before without a gap, so that
+// no frame is ever sent in part.
+func (t *temporalFilter) adjust(d *codec.Descriptor) {
+	if d.Kind != codec.VP8 || !d.FrameStart {
+		return
+	}
+	switch {
+	case d.Keyframe, t.target < t.limit:
+		t.limit = t.target
+	case d.HasTemporal && d.LayerSync && d.Temporal == t.limit+1:
+		// RFC 7741 section 4.2: with Y set the frame depends on the base layer only, so its layer can join here.
+		t.limit++
+	}
+}
+
+// SenderReport returns the RTP timestamp of server time now for the subscription's own sender report, given the line of
+// the current layer. ok is false when there is no line or nothing is being sent.
+func (f *Forwarder) SenderReport(line Line, now time.Duration) (timestamp uint32, ok bool) {
+	if f.current == none || !line.Known() {
+		return 0, false
+	}
+	return line.Timestamp(now) - f.timestampOffset, true
+}

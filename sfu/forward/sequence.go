@@ -1,0 +1,82 @@
+package forward
+
+// slotState is what became of one source sequence number.
+type slotState uint8
+
+const (
+	slotNone    slotState = iota
+	slotGap               // not seen: its outgoing number is kept free for it
+	slotSent              // sent, or filled
+	slotDropped           // dropped deliberately: it has no outgoing number
+)
+
+// slot remembers one source sequence number, and for a gap the numbering that was in force there.
+type slot struct {
+	source   uint32 // low bits of the extended source sequence number
+	out      uint16
+	picture  uint16 // source picture id minus ours
+	state    slotState
+	temporal uint8 // highest temporal layer that was forwarded
+}
+
+// sequencer gives outgoing sequence numbers to the packets of one layer, from a starting point on.
+type sequencer struct {
+	slots   []slot
+	floor   uint64 // lowest source number that may be sent
+	highest uint64 // highest source number seen
+	next    uint16 // outgoing number of the next packet
+}
+
+func newSequencer(window int, first uint16) sequencer {
+	n := 16
+	for n < window {
+		n <<= 1
+	}
+	return sequencer{slots: make([]slot, n), next: first}
+}
+
+func (q *sequencer) at(source uint64) *slot { return &q.slots[source&uint64(len(q.slots)-1)] }
+
+// begin starts over at source: everything before belongs to another time.
+func (q *sequencer) begin(source uint64) {
+	clear(q.slots)
+	q.floor, q.highest = source, source-1
+}
+
+// advance notes that source, above the highest, has been seen. The numbers skipped become gaps with room kept for them,
+// unless they are known to be dropped.
+func (q *sequencer) advance(source uint64, gapsDropped bool, picture uint16, temporal uint8) {
+	for s := q.highest + 1; s < source; s++ {
+		g := slot{source: uint32(s), state: slotDropped, picture: picture, temporal: temporal}
+		if !gapsDropped {
+			g.state, g.out = slotGap, q.next
+			q.next++
+		}
+		*q.at(s) = g
+	}
+	q.highest = source
+}
+
+// take gives source, the highest, the next outgoing number.
+func (q *sequencer) take(source uint64) uint16 {
+	out := q.next
+	q.next++
+	*q.at(source) = slot{source: uint32(source), out: out, state: slotSent}
+	return out
+}
+
+// skip drops source, the highest, leaving no hole.
+func (q *sequencer) skip(source uint64) {
+	*q.at(source) = slot{source: uint32(source), state: slotDropped}
+}
+
+// late returns the slot of a number below the highest if room has been kept for it.
+func (q *sequencer) late(source uint64) *slot {
+	if source < q.floor || q.highest-source >= uint64(len(q.slots)) {
+		return nil
+	}
+	if s := q.at(source); s.state == slotGap && s.source == uint32(source) {
+		return s
+	}
+	return nil
+}
