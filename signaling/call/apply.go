@@ -384,27 +384,36 @@ func (m *machine) roomGone() {
 			continue // a caller who has not connected yet waits for the ring
 		}
 		if p.Link == Connected {
-			p.Link = Lost
+			p.Link, m.changed = Lost, true
 		}
-		p.DueAt = m.now.Add(ConnectWithin)
-		m.changed = true
+		if due := m.now.Add(ConnectWithin); !due.Equal(p.DueAt) {
+			p.DueAt, m.changed = due, true
+		}
 	}
 }
 
 func (m *machine) timerFired() {
+	due := func(p *Person) bool { return !p.DueAt.IsZero() && !p.DueAt.After(m.now) }
 	for i := range m.People {
-		p := &m.People[i]
-		if p.DueAt.IsZero() || p.DueAt.After(m.now) {
-			continue
-		}
-		m.changed = true
-		switch {
+		switch p := &m.People[i]; {
+		case !due(p):
 		case p.State == PersonRinging:
+			m.changed = true
 			p.finish(PersonTimedOut, OutcomeMissed, m.now)
 		case p.Link == Connecting:
+			m.changed = true
 			p.finish(PersonFailed, OutcomeFailed, m.now)
-		default:
+		}
+	}
+	for i := range m.People {
+		switch p := &m.People[i]; {
+		case !due(p): // everybody above is not any more
+		case m.State == Ringing:
+			m.changed = true
 			m.remove(p)
+		default:
+			m.changed = true
+			m.finishTalk(p)
 		}
 	}
 }
@@ -452,15 +461,20 @@ func (m *machine) signedOut(e SignedOut) {
 
 func (m *machine) failed() {
 	for i := range m.People {
-		p := &m.People[i]
-		if p.Over() {
-			continue
-		}
-		m.changed = true
-		if p.State == PersonJoined {
-			p.finish(PersonFailed, OutcomeFailed, m.now)
-		} else {
+		switch p := &m.People[i]; {
+		case p.Over():
+		case p.State == PersonRinging:
+			m.changed = true
 			p.finish(PersonCancelled, OutcomeMissed, m.now)
+		case m.State == Ringing || p.Link == Connecting:
+			m.changed = true
+			p.finish(PersonFailed, OutcomeFailed, m.now)
+		}
+	}
+	for i := range m.People {
+		if p := &m.People[i]; !p.Over() {
+			m.changed = true
+			m.finishTalk(p)
 		}
 	}
 }
@@ -491,12 +505,19 @@ func (m *machine) end() {
 		case p.State != PersonJoined:
 		case !answered:
 			p.finish(PersonLeft, m.refusal(), m.now)
-		case m.nobodyCame(p):
-			p.finish(PersonFailed, OutcomeFailed, m.now)
 		default:
-			p.finish(PersonLeft, OutcomeAnswered, m.now)
+			m.finishTalk(p)
 		}
 	}
+}
+
+// finishTalk ends the part of a person in an answered call who does not go of their own will.
+func (m *machine) finishTalk(p *Person) {
+	if m.nobodyCame(p) {
+		p.finish(PersonFailed, OutcomeFailed, m.now)
+		return
+	}
+	p.finish(PersonLeft, OutcomeAnswered, m.now)
 }
 
 // nobodyCame reports whether everybody else who answered failed to connect: p waited, but never talked.
@@ -526,6 +547,8 @@ func (m *machine) refusal() Outcome {
 			this = OutcomeBusy
 		case PersonTimedOut:
 			this = OutcomeTimedOut
+		case PersonCancelled:
+			this = OutcomeCancelled // withdrawn by blocking the person
 		}
 		if o != NoOutcome && o != this {
 			return OutcomeEnded

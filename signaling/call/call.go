@@ -238,6 +238,8 @@ func (c *Call) Check() error {
 		return fmt.Errorf("unknown media %q", c.Media)
 	case c.State != Ringing && c.State != Active && c.State != Ended:
 		return fmt.Errorf("unknown state %q", c.State)
+	case c.CreatedAt.Unix() <= 0 || c.UpdatedAt.Before(c.CreatedAt):
+		return fmt.Errorf("created %v, changed %v", c.CreatedAt, c.UpdatedAt)
 	case len(c.People) < 2 || len(c.People) > MaxPeople:
 		return fmt.Errorf("%d people, want 2 to %d", len(c.People), MaxPeople)
 	case c.People[0].Account != c.Caller:

@@ -116,7 +116,8 @@ func effects(old, n *Call, evict []Effect) []Effect {
 	each(func(was, is *Person) {
 		switch {
 		case is.Hidden:
-		case shown && !(overFor(was) && overFor(is)), !samePrivate(was, is):
+		case overFor(was) && overFor(is) && was.Outcome == is.Outcome: // heard the last of it
+		case shown, !samePrivate(was, is):
 			add(Notify, is.Account, "", "")
 		}
 	})

@@ -61,7 +61,7 @@ func (c *Call) View(account, device string) (View, bool) {
 	v := View{
 		ID: c.ID, Version: c.Version, Media: c.Media, Caller: c.Caller, Direction: Incoming, State: c.State,
 		MyState: me.shown(), Outcome: me.Outcome, Waiting: me.Waiting,
-		CreatedAt: c.CreatedAt, AnsweredAt: me.JoinedAt, EndedAt: me.EndedAt, Length: me.Length(),
+		CreatedAt: c.CreatedAt, AnsweredAt: me.JoinedAt, EndedAt: me.EndedAt,
 		People: make([]PersonView, 0, len(c.People)),
 	}
 	if me.InvitedBy == "" { // a caller who left and was invited back is rung like anybody else
@@ -69,7 +69,7 @@ func (c *Call) View(account, device string) (View, bool) {
 	}
 	switch {
 	case overFor(me):
-		v.State = Ended
+		v.State, v.Length = Ended, me.Length()
 	case me.Rings():
 		v.State = Ringing
 	}
