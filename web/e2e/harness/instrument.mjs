@@ -1,0 +1,437 @@
+/**
+ * What runs inside a page under test, before the app does: a camera and a microphone that
+ * say who they belong to, readers that tell whose picture and whose tone arrives, and a
+ * list of the page's peer connections.
+ *
+ *   source:  tick → picture (person id, frame counter, CRC as black and white blocks; the
+ *            person's colour below) → canvas track;  oscillator → audio track
+ *   reader:  tile's <video> → requestVideoFrameCallback → blocks → {id, counter, size, time}
+ *            remote audio track → AnalyserNode → strongest frequency
+ *
+ * The function is sent to the browser as text, so it refers to nothing outside itself.
+ * `window.__e2e` is what it leaves there.
+ */
+
+/** The picture that every person's camera makes. 640×360 at 15 frames per second is
+ * enough for two simulcast layers, and little enough for three browsers on two cores. */
+export const CAMERA = { width: 640, height: 360, fps: 15 };
+
+/** Each person's own tone, in Hz: far apart, and within the band of every Opus mode. */
+export const toneOf = (id) => 440 + 260 * id;
+
+/** Each person's own colour, as a hue in degrees. */
+export const hueOf = (id) => (id * 77) % 360;
+
+/**
+ * @param {{id: number, tone: number, hue: number, tones: number[], width: number, height: number, fps: number, recorder?: boolean}} self
+ */
+export function instrument(self) {
+  if (window.__e2e) return;
+
+  // --- The code in the picture -------------------------------------------------------
+  // 32 bits in 4 rows of 8 blocks over the upper half: id (8), counter (16), CRC-8 (8).
+  // Blocks of 80×45 pixels stay legible when a layer is a quarter as wide.
+  const COLUMNS = 8;
+  const ROWS = 4;
+
+  // CRC-8 (polynomial 0x07). It starts from 0xff, so that neither a black nor a white
+  // picture passes for a frame.
+  function crc8(bytes) {
+    let crc = 0xff;
+    for (const byte of bytes) {
+      crc ^= byte;
+      for (let i = 0; i < 8; i++) crc = crc & 0x80 ? ((crc << 1) ^ 0x07) & 0xff : (crc << 1) & 0xff;
+    }
+    return crc;
+  }
+
+  const bytesOf = (id, counter) => {
+    const head = [id, counter >> 8, counter & 0xff];
+    return [...head, crc8(head)];
+  };
+
+  function draw(context, counter) {
+    const { width, height } = self;
+    const half = height / 2;
+    context.fillStyle = `hsl(${self.hue} 80% 50%)`;
+    context.fillRect(0, half, width, half);
+    // Something that moves, as a face would: without it the encoder has nothing to do.
+    context.fillStyle = `hsl(${self.hue} 80% 40%)`;
+    for (let i = 0; i < 5; i++) {
+      const x = ((counter * (5 + 3 * i)) % (width + 80)) - 80;
+      context.fillRect(x, half + (i * half) / 5, 80, half / 7);
+    }
+    bytesOf(self.id, counter).forEach((byte, row) => {
+      for (let column = 0; column < COLUMNS; column++) {
+        context.fillStyle = byte & (0x80 >> column) ? '#fff' : '#000';
+        context.fillRect((column * width) / COLUMNS, (row * half) / ROWS, width / COLUMNS, half / ROWS);
+      }
+    });
+  }
+
+  // A small picture is enough to read from: 10×~5.6 pixels per block.
+  const scratch = { width: 80, height: 45, context: null };
+
+  /** Reads one presented frame; null when its blocks make no sense. */
+  function read(video) {
+    if (!scratch.context) {
+      const canvas = document.createElement('canvas');
+      canvas.width = scratch.width;
+      canvas.height = scratch.height;
+      scratch.context = canvas.getContext('2d', { willReadFrequently: true, alpha: false });
+    }
+    const { width, height, context } = scratch;
+    context.drawImage(video, 0, 0, width, height);
+    const { data } = context.getImageData(0, 0, width, height);
+    const at = (x, y) => (Math.floor(y) * width + Math.floor(x)) * 4;
+    const bytes = [];
+    for (let row = 0; row < ROWS; row++) {
+      let byte = 0;
+      for (let column = 0; column < COLUMNS; column++) {
+        const i = at(((column + 0.5) * width) / COLUMNS, ((row + 0.5) * height) / 2 / ROWS);
+        byte = (byte << 1) | (data[i] + data[i + 1] + data[i + 2] > 384 ? 1 : 0);
+      }
+      bytes.push(byte);
+    }
+    if (crc8(bytes.slice(0, 3)) !== bytes[3]) return null;
+    const colour = [0, 0, 0];
+    for (let n = 0; n < 8; n++) {
+      const i = at(((n + 0.5) * width) / 8, height * 0.75);
+      for (let c = 0; c < 3; c++) colour[c] += data[i + c] / 8;
+    }
+    return { id: bytes[0], counter: (bytes[1] << 8) | bytes[2], hue: hueOfColour(colour) };
+  }
+
+  function hueOfColour([r, g, b]) {
+    const max = Math.max(r, g, b);
+    const span = max - Math.min(r, g, b);
+    if (span < 40) return -1; // grey: no colour to speak of
+    const sixth = max === r ? (g - b) / span : max === g ? 2 + (b - r) / span : 4 + (r - g) / span;
+    return Math.round((sixth * 60 + 360) % 360);
+  }
+
+  // --- The camera and the microphone -------------------------------------------------
+  const source = { counter: 0, since: 0, canvas: null, tracks: [], context: null };
+
+  function startCamera() {
+    const canvas = document.createElement('canvas');
+    canvas.width = self.width;
+    canvas.height = self.height;
+    const context = canvas.getContext('2d', { alpha: false });
+    source.canvas = canvas;
+    source.since = performance.now();
+    let due = source.since;
+    // A frame is counted when it is drawn; a tick that comes late makes one frame, not two.
+    const tick = () => {
+      source.tracks = source.tracks.filter((track) => track.readyState === 'live');
+      if (source.tracks.length > 0) {
+        source.counter = (source.counter + 1) & 0xffff;
+        draw(context, source.counter);
+        for (const track of source.tracks) track.emit();
+      }
+      const now = performance.now();
+      due = Math.max(due + 1000 / self.fps, now);
+      setTimeout(tick, due - now);
+    };
+    tick();
+  }
+
+  function cameraTrack() {
+    if (!source.canvas) startCamera();
+    const stream = source.canvas.captureStream(0);
+    const [track] = stream.getVideoTracks();
+    // Firefox has requestFrame on the stream still, as the specification once had it.
+    track.emit = () => (track.requestFrame ? track.requestFrame() : stream.requestFrame());
+    source.tracks.push(track);
+    return track;
+  }
+
+  const plainSound = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+
+  function microphoneTrack() {
+    source.context ??= new AudioContext();
+    const { context } = source;
+    void context.resume();
+    const out = context.createMediaStreamDestination();
+    const tone = context.createOscillator();
+    const volume = context.createGain();
+    tone.frequency.value = self.tone;
+    volume.gain.value = 0.3;
+    tone.connect(volume).connect(out);
+    tone.start();
+    return out.stream.getAudioTracks()[0];
+  }
+
+  if (navigator.mediaDevices) {
+    const native = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async (wanted = {}) => {
+      if (!wanted.audio && !wanted.video) throw new TypeError('neither audio nor video was asked for');
+      const stream = new MediaStream();
+      if (wanted.audio) {
+        // With `recorder` the browser's own fake microphone makes the tone (see firefox.mjs).
+        stream.addTrack(self.recorder ? (await native({ audio: plainSound })).getAudioTracks()[0] : microphoneTrack());
+      }
+      if (wanted.video) stream.addTrack(cameraTrack());
+      return stream;
+    };
+  }
+
+  // --- What a person sees ------------------------------------------------------------
+  const watches = new Map();
+
+  /**
+   * Follows the <video> under `selector`, whichever element that is at the time, and
+   * notes every frame presented in it.
+   */
+  function watch(key, selector) {
+    watches.get(key)?.stop();
+    const note = {
+      began: performance.now(),
+      frames: [], // {at, id, counter, hue, width, height}; id -1 for a frame that can't be read
+      presented: 0,
+      // Time is not counted while no video is expected, as when a camera is off.
+      stop: () => {
+        note.stopped = true;
+        clearInterval(timer);
+      },
+    };
+    let video = null;
+    const follow = () => {
+      const now = document.querySelector(selector);
+      if (now === video) return;
+      video = now;
+      if (video) next(video);
+    };
+    const next = (element) => {
+      element.requestVideoFrameCallback((at, data) => {
+        if (note.stopped || element !== video) return;
+        const code = read(element);
+        note.frames.push({
+          at,
+          id: code ? code.id : -1,
+          counter: code ? code.counter : -1,
+          hue: code ? code.hue : -1,
+          width: data.width,
+          height: data.height,
+        });
+        note.presented = data.presentedFrames;
+        next(element);
+      });
+    };
+    const timer = setInterval(follow, 50);
+    follow();
+    watches.set(key, note);
+  }
+
+  /** The frames noted since `from` (ms, this page's clock) as what a test asserts about. */
+  function seen(key, from = 0) {
+    const note = watches.get(key);
+    if (!note) return null;
+    const began = Math.max(note.began, from);
+    const until = performance.now();
+    const frames = note.frames.filter((frame) => frame.at >= began);
+    const ids = {};
+    const sizes = [];
+    const counters = new Set();
+    let longest = 0;
+    let last = began;
+    let gaps = 0;
+    for (const frame of frames) {
+      ids[frame.id] = (ids[frame.id] ?? 0) + 1;
+      if (frame.id >= 0) counters.add(frame.counter);
+      const size = `${frame.width}x${frame.height}`;
+      if (sizes.at(-1)?.size !== size) sizes.push({ size, at: frame.at });
+      if (frame.at - last > longest) longest = frame.at - last;
+      if (frame.at - last > 500) gaps++;
+      last = frame.at;
+    }
+    if (until - last > longest) longest = until - last;
+    if (until - last > 500) gaps++;
+    const readable = frames.filter((frame) => frame.id >= 0);
+    const made = readable.length > 0 ? readable.at(-1).counter - readable[0].counter + 1 : 0;
+    const hues = readable.map((frame) => frame.hue).sort((a, b) => a - b);
+    return {
+      seconds: (until - began) / 1000,
+      presented: frames.length,
+      unreadable: frames.length - readable.length,
+      ids,
+      /** Frames that the source made between the first and the last that arrived. */
+      made,
+      /** Different ones of these that were presented. */
+      distinct: counters.size,
+      share: made > 0 ? counters.size / made : 0,
+      madePerSecond: readable.length > 1 ? (made - 1) / ((readable.at(-1).at - readable[0].at) / 1000) : 0,
+      /** The longest time between two presented frames, the edges of the watch included. */
+      longestGap: Math.round(longest),
+      freezes: gaps,
+      hue: hues.length > 0 ? hues[hues.length >> 1] : -1,
+      sizes: sizes.map(({ size }) => size),
+      firstAt: readable.length > 0 ? readable[0].at : null,
+    };
+  }
+
+  // --- What a person hears -----------------------------------------------------------
+  const ears = new Map();
+  const EVERY = 100; // ms between two samples of what is heard
+
+  const nearestTone = (frequency) => String(self.tones.find((tone) => Math.abs(tone - frequency) < 40) ?? 'other');
+
+  /** Notes, ten times a second, which of the known tones is the strongest in `track()`. */
+  function listen(key, track) {
+    ears.get(key)?.stop();
+    ears.set(key, self.recorder ? listenByRecorder(track) : listenByAnalyser(track));
+  }
+
+  /** What was heard since `from` (ms, this page's clock): samples per tone. */
+  async function heard(key, from = 0) {
+    const note = ears.get(key);
+    if (!note) return null;
+    const samples = (await note.samples()).filter(({ at }) => at >= from);
+    const tones = {};
+    for (const { tone } of samples) tones[tone] = (tones[tone] ?? 0) + 1;
+    return { samples: samples.length, tones };
+  }
+
+  function listenByAnalyser(track) {
+    source.context ??= new AudioContext();
+    const { context } = source;
+    void context.resume();
+    const analyser = context.createAnalyser();
+    analyser.fftSize = 4096;
+    analyser.smoothingTimeConstant = 0;
+    const levels = new Float32Array(analyser.frequencyBinCount);
+    const samples = [];
+    let current = null;
+    let input = null;
+    const timer = setInterval(() => {
+      const now = track();
+      if (now !== current) {
+        input?.disconnect();
+        current = now;
+        input = now ? context.createMediaStreamSource(new MediaStream([now])) : null;
+        input?.connect(analyser);
+        return;
+      }
+      if (!now) return;
+      analyser.getFloatFrequencyData(levels);
+      let peak = 0;
+      for (let i = 1; i < levels.length; i++) if (levels[i] > levels[peak]) peak = i;
+      const tone = levels[peak] < -60 ? 'silence' : nearestTone((peak * context.sampleRate) / analyser.fftSize);
+      samples.push({ at: performance.now(), tone });
+    }, EVERY);
+    return { samples: () => samples, stop: () => clearInterval(timer) };
+  }
+
+  // Firefox starts no AudioContext on a machine without a sound card. It records and
+  // decodes there, though, so the same samples come out of a recording.
+  function listenByRecorder(track) {
+    const began = performance.now();
+    const recorder = new MediaRecorder(new MediaStream([track()]));
+    const parts = [];
+    recorder.ondataavailable = ({ data }) => parts.push(data);
+    recorder.start();
+    let done = null;
+    const finish = async () => {
+      const stopped = new Promise((resolve) => (recorder.onstop = resolve));
+      recorder.stop();
+      await stopped;
+      const rate = 48_000;
+      const offline = new OfflineAudioContext(1, rate, rate);
+      const sound = (await offline.decodeAudioData(await new Blob(parts).arrayBuffer())).getChannelData(0);
+      const length = (rate * EVERY) / 1000;
+      const samples = [];
+      for (let start = 0; start + length <= sound.length; start += length) {
+        const slice = sound.subarray(start, start + length);
+        const powers = self.tones.map((tone) => power(slice, tone / rate));
+        const total = slice.reduce((sum, value) => sum + value * value, 0) / length;
+        const best = powers.indexOf(Math.max(...powers));
+        // The tone has to be most of the sound, or it is another one.
+        const tone = total < 1e-6 ? 'silence' : powers[best] > total / 2 ? String(self.tones[best]) : 'other';
+        samples.push({ at: began + (start * 1000) / rate, tone });
+      }
+      return samples;
+    };
+    return { samples: () => (done ??= finish()), stop: () => recorder.state === 'recording' && recorder.stop() };
+  }
+
+  /** The mean power of a sine of `cycles` per sample within the sound. */
+  function power(sound, cycles) {
+    let re = 0;
+    let im = 0;
+    sound.forEach((value, i) => {
+      re += value * Math.cos(2 * Math.PI * cycles * i);
+      im += value * Math.sin(2 * Math.PI * cycles * i);
+    });
+    return (2 * (re * re + im * im)) / sound.length ** 2;
+  }
+
+  // --- The peer connections ----------------------------------------------------------
+  const connections = [];
+  const Native = window.RTCPeerConnection;
+  if (Native) {
+    window.RTCPeerConnection = class RTCPeerConnection extends Native {
+      constructor(...args) {
+        super(...args);
+        connections.push(this);
+      }
+    };
+  }
+
+  const addressOf = (c) =>
+    c && {
+      address: c.address ?? c.ip ?? '',
+      port: c.port,
+      type: c.candidateType,
+      protocol: c.protocol,
+      relayProtocol: c.relayProtocol,
+      url: c.url,
+    };
+
+  /** Every open peer connection: its selected path, all candidates, keys and video. */
+  async function stats() {
+    const all = [];
+    for (const connection of connections) {
+      if (connection.connectionState === 'closed') continue;
+      const report = [...(await connection.getStats()).values()];
+      const byId = new Map(report.map((entry) => [entry.id, entry]));
+      const transport = report.find((entry) => entry.type === 'transport');
+      const pair =
+        byId.get(transport?.selectedCandidatePairId) ??
+        report.find((entry) => entry.type === 'candidate-pair' && (entry.selected || (entry.nominated && entry.state === 'succeeded')));
+      all.push({
+        state: connection.connectionState,
+        local: addressOf(byId.get(pair?.localCandidateId)),
+        remote: addressOf(byId.get(pair?.remoteCandidateId)),
+        localCandidates: report.filter((entry) => entry.type === 'local-candidate').map(addressOf),
+        remoteCandidates: report.filter((entry) => entry.type === 'remote-candidate').map(addressOf),
+        srtpCipher: transport?.srtpCipher,
+        dtlsCipher: transport?.dtlsCipher,
+        dtlsVersion: transport?.tlsVersion,
+        roundTrip: pair?.currentRoundTripTime,
+        outbound: report
+          .filter((entry) => entry.type === 'outbound-rtp' && entry.kind === 'video')
+          .map(({ rid, active, frameWidth, frameHeight, framesPerSecond, framesEncoded, qualityLimitationReason, nackCount, pliCount, firCount }) => ({
+            rid, active, frameWidth, frameHeight, framesPerSecond, framesEncoded, qualityLimitationReason, nackCount, pliCount, firCount,
+          })),
+        inbound: report
+          .filter((entry) => entry.type === 'inbound-rtp' && entry.kind === 'video')
+          .map(({ frameWidth, frameHeight, framesDecoded, framesDropped, framesReceived, keyFramesDecoded, freezeCount, totalFreezesDuration, packetsLost, nackCount, pliCount, jitterBufferDelay, jitterBufferEmittedCount }) => ({
+            frameWidth, frameHeight, framesDecoded, framesDropped, framesReceived, keyFramesDecoded, freezeCount, totalFreezesDuration, packetsLost, nackCount, pliCount, jitterBufferDelay, jitterBufferEmittedCount,
+          })),
+      });
+    }
+    return all;
+  }
+
+  window.__e2e = {
+    self,
+    source: () => ({ counter: source.counter, seconds: (performance.now() - source.since) / 1000, tracks: source.tracks.length }),
+    watch,
+    seen,
+    listen,
+    heard,
+    connections,
+    stats,
+    read,
+  };
+}
