@@ -1,0 +1,129 @@
+package signaling
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"anytime/signaling/room"
+	"anytime/signaling/wire"
+)
+
+// actor owns one room: its state, and the sessions of its participants on this node. Everything
+// happens on its goroutine, in the order of its mailbox.
+type actor struct {
+	srv  *Server
+	log  *slog.Logger
+	name string
+	room *room.Room
+	box  mailbox
+
+	sessions map[string]*session // by participant id
+	over     bool                // the room has finished; the actor retires
+	queue    []room.Effect       // effects being carried out
+	applying bool
+}
+
+func newActor(s *Server, name string) *actor {
+	a := &actor{
+		srv: s, name: name, log: s.log.With("room", name),
+		box:      mailbox{wake: make(chan struct{}, 1)},
+		sessions: map[string]*session{},
+	}
+	a.room = room.New(wire.NewRoomID(), name, s.cfg.Limits.Room, time.Now())
+	return a
+}
+
+// mailbox is what an actor has yet to do. It is unbounded by itself: each source bounds what it puts
+// in (conn by credits, data packets by bytes, workers by what they were asked).
+type mailbox struct {
+	mu       sync.Mutex
+	messages []func(*actor)
+	wake     chan struct{} // capacity 1
+}
+
+func (b *mailbox) put(m func(*actor)) {
+	b.mu.Lock()
+	b.messages = append(b.messages, m)
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *mailbox) take() []func(*actor) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m := b.messages
+	b.messages = nil
+	return m
+}
+
+func (b *mailbox) empty() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.messages) == 0
+}
+
+// post puts a message into the mailbox. It never blocks and works from any goroutine. Messages to an
+// actor that has retired are dropped: they are echoes of participants who are gone.
+func (a *actor) post(m func(*actor)) { a.box.put(m) }
+
+// run is the actor's goroutine.
+func (a *actor) run() {
+	a.observe(RoomEvent{Kind: RoomStarted})
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		a.schedule(timer)
+		select {
+		case <-a.box.wake:
+		case <-timer.C:
+		}
+		for _, message := range a.box.take() {
+			message(a)
+		}
+		now := time.Now()
+		if due := a.room.NextDeadline(); !due.IsZero() && !now.Before(due) {
+			a.apply(a.room.Tick(now))
+		}
+		a.refreshTokens(now)
+		if !a.over {
+			continue
+		}
+		a.observe(RoomEvent{Kind: RoomFinished})
+		if a.srv.retire(a) {
+			return
+		}
+		// Somebody came while the room ended: they get a new one.
+		old := a.room.ID()
+		a.over = false
+		a.room = room.New(wire.NewRoomID(), a.name, a.srv.cfg.Limits.Room, now)
+		a.srv.reopened(a, old)
+		a.observe(RoomEvent{Kind: RoomStarted})
+	}
+}
+
+// schedule sets the timer to the next thing that is due.
+func (a *actor) schedule(timer *time.Timer) {
+	next := a.room.NextDeadline()
+	for _, s := range a.sessions {
+		if due := s.refreshAt; !due.IsZero() && (next.IsZero() || due.Before(next)) {
+			next = due
+		}
+	}
+	wait := time.Hour
+	if !next.IsZero() {
+		wait = max(time.Until(next), 0)
+	}
+	timer.Reset(wait)
+}
+
+func (a *actor) observe(e RoomEvent) {
+	if a.srv.cfg.Observe == nil {
+		return
+	}
+	e.Room, e.RoomID, e.At = a.name, a.room.ID(), time.Now()
+	a.srv.cfg.Observe(e)
+}

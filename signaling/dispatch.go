@@ -1,0 +1,363 @@
+package signaling
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"anytime/signaling/room"
+	"anytime/signaling/wire"
+)
+
+// mode is how a session's transports are laid out; a message may belong to one of them only.
+type mode uint8
+
+const (
+	dual mode = 1 << iota
+	single
+	anyMode = dual | single
+)
+
+// handler of one kind of message, with the modes it is allowed in.
+type handler struct {
+	modes mode
+	run   func(*actor, *session, *wire.SignalRequest) error
+}
+
+// handlers by the message's name in the schema. Pings never come here: conn answers them. What is
+// not listed is refused; what this server has never heard of is ignored.
+var handlers = map[string]handler{
+	"offer":                   {anyMode, (*actor).onOffer},
+	"answer":                  {dual, (*actor).onAnswer},
+	"trickle":                 {anyMode, (*actor).onTrickle},
+	"add_track":               {anyMode, (*actor).onAddTrack},
+	"mute":                    {anyMode, (*actor).onMute},
+	"subscription":            {anyMode, (*actor).onSubscription},
+	"track_setting":           {anyMode, (*actor).onTrackSetting},
+	"subscription_permission": {anyMode, (*actor).onSubscriptionPermission},
+	"sync_state":              {anyMode, (*actor).onSyncState},
+	"update_metadata":         {anyMode, (*actor).onUpdateMetadata},
+	"update_audio_track":      {anyMode, (*actor).onUpdateAudioTrack},
+	"update_video_track":      {anyMode, (*actor).onUpdateVideoTrack},
+	"leave":                   {anyMode, (*actor).onLeave},
+	"simulate":                {anyMode, (*actor).ignore},
+	"update_layers":           {anyMode, (*actor).ignore}, // deprecated: layers come from the media
+}
+
+// onRequest takes one message of a client.
+func (a *actor) onRequest(s *session, c *conn, m *wire.SignalRequest) {
+	if a.sessions[s.id] != s || s.conn != c {
+		return // left, or an older connection's echo
+	}
+	kind := wire.RequestKind(m)
+	if kind == "" {
+		return // a message of a newer SDK
+	}
+	h, ok := handlers[kind]
+	var err error
+	switch here := s.mode(); {
+	case !ok:
+		err = &room.Refusal{Code: room.Unsupported, Text: kind + " is not supported by this server"}
+	case h.modes&here == 0:
+		err = &room.Refusal{Code: room.Invalid, Text: kind + " does not belong to this connection's mode"}
+	default:
+		err = h.run(a, s, m)
+	}
+	if err != nil {
+		s.log.Debug("request refused", "kind", kind, "err", err)
+		a.answerRefusal(s, m, err)
+	}
+}
+
+func (s *session) mode() mode {
+	if s.single {
+		return single
+	}
+	return dual
+}
+
+func (a *actor) ignore(*session, *wire.SignalRequest) error { return nil }
+
+// maxBadOffers is how many offers in a row may be refused before the session ends.
+const maxBadOffers = 5
+
+func (a *actor) onOffer(s *session, m *wire.SignalRequest) error {
+	offer := m.GetOffer()
+	if err := checkSDP(offer, "offer"); err != nil {
+		return err
+	}
+	id := offer.GetId()
+	s.worker.do(func(p Peer) {
+		answer, err := p.Offer(offer.GetSdp())
+		a.post(func(a *actor) { a.onAnswered(s, id, answer, err) })
+	})
+	return nil
+}
+
+// onAnswered passes the answer to a client's offer on. "Echo the offer's id": clients drop answers
+// to offers that they have replaced.
+func (a *actor) onAnswered(s *session, id uint32, answer string, err error) {
+	if a.sessions[s.id] != s {
+		return
+	}
+	if err == nil {
+		s.badOffers = 0
+		a.send(s, &wire.SignalResponse{Message: &wire.ResponseAnswer{Answer: &wire.SessionDescription{
+			Type: "answer", Sdp: answer, Id: id,
+		}}})
+		return
+	}
+	s.badOffers++
+	s.log.Warn("offer refused", "err", err, "in a row", s.badOffers)
+	if s.badOffers >= maxBadOffers {
+		a.apply(a.room.Remove(time.Now(), s.id, room.MediaLost, room.Disconnect))
+		return
+	}
+	a.send(s, &wire.SignalResponse{Message: &wire.ResponseRequestResponse{RequestResponse: &wire.RequestResponse{
+		Reason: wire.RequestInvalid, Message: "this offer cannot be answered",
+	}}})
+}
+
+func (a *actor) onAnswer(s *session, m *wire.SignalRequest) error {
+	answer := m.GetAnswer()
+	if err := checkSDP(answer, "answer"); err != nil {
+		return err
+	}
+	id := answer.GetId()
+	s.worker.do(func(p Peer) {
+		if err := p.Answer(id, answer.GetSdp()); err != nil {
+			// A late answer to an offer that an ICE restart has voided is no fault.
+			s.log.Warn("answer refused", "id", id, "err", err)
+		}
+	})
+	return nil
+}
+
+func checkSDP(d *wire.SessionDescription, want string) error {
+	switch sdp := d.GetSdp(); {
+	case d.GetType() != "" && d.GetType() != want:
+		return invalid("the description's type is %.20q: expected %s", d.GetType(), want)
+	case len(sdp) > wire.MaxSDPBytes:
+		return &room.Refusal{Code: room.LimitExceeded, Text: fmt.Sprintf("a session description may take %d bytes", wire.MaxSDPBytes)}
+	case !strings.HasPrefix(sdp, "v=0"):
+		return invalid("this is not a session description (RFC 8866): it must begin with v=0")
+	}
+	return nil
+}
+
+func (a *actor) onTrickle(s *session, m *wire.SignalRequest) error {
+	t := m.GetTrickle()
+	init := t.GetCandidateInit()
+	switch {
+	case len(init) > wire.MaxCandidateBytes:
+		return &room.Refusal{Code: room.LimitExceeded, Text: fmt.Sprintf("a candidate may take %d bytes", wire.MaxCandidateBytes)}
+	case init == "" || init == "null":
+		return nil // end of candidates
+	}
+	target := targetFromWire(t.GetTarget())
+	s.worker.do(func(p Peer) {
+		if err := p.Candidate(target, init); err != nil {
+			s.log.Debug("candidate refused", "err", err)
+		}
+	})
+	return nil
+}
+
+func (a *actor) onAddTrack(s *session, m *wire.SignalRequest) error {
+	track, err := trackFromRequest(m.GetAddTrack())
+	if err != nil {
+		return err
+	}
+	effects, err := a.room.AddTrack(time.Now(), s.id, track)
+	if err != nil {
+		return err
+	}
+	a.apply(effects)
+	return nil
+}
+
+func (a *actor) onMute(s *session, m *wire.SignalRequest) error {
+	effects, err := a.room.SetMuted(time.Now(), s.id, m.GetMute().GetSid(), m.GetMute().GetMuted(), false)
+	if err != nil {
+		return err
+	}
+	a.apply(effects)
+	return nil
+}
+
+func (a *actor) onSubscription(s *session, m *wire.SignalRequest) error {
+	return a.updateSubscription(s, m.GetSubscription())
+}
+
+func (a *actor) updateSubscription(s *session, u *wire.UpdateSubscription) error {
+	ids := append([]string(nil), u.GetTrackSids()...)
+	for _, p := range u.GetParticipantTracks() {
+		for _, id := range p.GetTrackSids() {
+			// livekit-client names a track in both lists.
+			if !contains(ids, id) {
+				ids = append(ids, id)
+			}
+			if len(ids) > wire.MaxSIDs {
+				break
+			}
+		}
+	}
+	if len(ids) > wire.MaxSIDs {
+		return &room.Refusal{Code: room.LimitExceeded, Text: fmt.Sprintf("at most %d tracks in one message", wire.MaxSIDs)}
+	}
+	effects, err := a.room.UpdateSubscription(time.Now(), s.id, ids, u.GetSubscribe())
+	if err != nil {
+		return err
+	}
+	a.apply(effects)
+	return nil
+}
+
+func contains(list []string, s string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *actor) onTrackSetting(s *session, m *wire.SignalRequest) error {
+	t := m.GetTrackSetting()
+	if len(t.GetTrackSids()) > wire.MaxSIDs {
+		return &room.Refusal{Code: room.LimitExceeded, Text: fmt.Sprintf("at most %d tracks in one message", wire.MaxSIDs)}
+	}
+	a.apply(a.room.Configure(time.Now(), s.id, t.GetTrackSids(), settingsFromWire(t)))
+	return nil
+}
+
+func (a *actor) onSubscriptionPermission(s *session, m *wire.SignalRequest) error {
+	grants, err := grantsFromWire(m.GetSubscriptionPermission())
+	if err != nil {
+		return err
+	}
+	effects, err := a.room.SetSubscriptionPermission(time.Now(), s.id, grants)
+	if err != nil {
+		return err
+	}
+	a.apply(effects)
+	return nil
+}
+
+// onSyncState takes the client's view after a resume. Tracks that it believes published and that are
+// unknown here can't be healed by negotiation: it has to join anew.
+func (a *actor) onSyncState(s *session, m *wire.SignalRequest) error {
+	state := m.GetSyncState()
+	for _, p := range state.GetPublishTracks() {
+		if !a.room.Owns(s.id, p.GetTrack().GetSid()) {
+			s.log.Warn("resumed with a track that is unknown here", "track", p.GetTrack().GetSid())
+			a.apply(a.room.Remove(time.Now(), s.id, room.StateMismatch, room.Reconnect))
+			return nil
+		}
+	}
+	if u := state.GetSubscription(); len(u.GetTrackSids()) > 0 || len(u.GetParticipantTracks()) > 0 {
+		if err := a.updateSubscription(s, u); err != nil {
+			return err
+		}
+	}
+	if off := state.GetTrackSidsDisabled(); len(off) > 0 && len(off) <= wire.MaxSIDs {
+		a.apply(a.room.Configure(time.Now(), s.id, off, room.Settings{Disabled: true}))
+	}
+	return nil
+}
+
+func (a *actor) onUpdateMetadata(s *session, m *wire.SignalRequest) error {
+	u := m.GetUpdateMetadata()
+	if len(u.GetName()) > wire.MaxNameBytes {
+		return &room.Refusal{Code: room.LimitExceeded, Text: fmt.Sprintf("a name may take %d bytes", wire.MaxNameBytes)}
+	}
+	if err := wire.CheckMetadata(u.GetMetadata(), u.GetAttributes()); err != nil {
+		return &room.Refusal{Code: room.LimitExceeded, Text: err.Error()}
+	}
+	// The schema can't tell an empty text from none: SDKs send what they have with each change.
+	change := room.Metadata{Attributes: u.GetAttributes()}
+	if u.GetName() != "" {
+		change.Name = &u.Name
+	}
+	if u.GetMetadata() != "" {
+		change.Metadata = &u.Metadata
+	}
+	effects, err := a.room.UpdateMetadata(time.Now(), s.id, change, false, wire.MaxMetadataBytes)
+	if err != nil {
+		return err
+	}
+	a.apply(effects)
+	s.refreshAt = time.Now() // the next token carries the change
+	if u.GetRequestId() != 0 {
+		a.send(s, &wire.SignalResponse{Message: &wire.ResponseRequestResponse{RequestResponse: &wire.RequestResponse{
+			RequestId: u.GetRequestId(), Reason: wire.RequestOK,
+		}}})
+	}
+	return nil
+}
+
+func (a *actor) onUpdateAudioTrack(s *session, m *wire.SignalRequest) error {
+	u := m.GetUpdateAudioTrack()
+	if len(u.GetFeatures()) > 32 {
+		return invalid("a track has at most 32 features")
+	}
+	features := []int32{}
+	for _, f := range u.GetFeatures() {
+		features = append(features, int32(f))
+	}
+	effects, err := a.room.UpdateTrack(time.Now(), s.id, u.GetTrackSid(), room.TrackChange{Features: features})
+	if err != nil {
+		return err
+	}
+	a.apply(effects)
+	return nil
+}
+
+func (a *actor) onUpdateVideoTrack(s *session, m *wire.SignalRequest) error {
+	u := m.GetUpdateVideoTrack()
+	effects, err := a.room.UpdateTrack(time.Now(), s.id, u.GetTrackSid(),
+		room.TrackChange{Width: &u.Width, Height: &u.Height})
+	if err != nil {
+		return err
+	}
+	a.apply(effects)
+	return nil
+}
+
+func (a *actor) onLeave(s *session, _ *wire.SignalRequest) error {
+	a.apply(a.room.Leave(time.Now(), s.id))
+	return nil
+}
+
+// answerRefusal tells a client what of its request was refused, with the request where the schema
+// has a place for it.
+func (a *actor) answerRefusal(s *session, m *wire.SignalRequest, err error) {
+	answer := &wire.RequestResponse{Reason: wire.RequestFailed, Message: err.Error()}
+	var refusal *room.Refusal
+	if errors.As(err, &refusal) {
+		answer.Reason = map[room.RefusalCode]wire.RequestReason{
+			room.Invalid: wire.RequestInvalid, room.NotFound: wire.RequestNotFound,
+			room.NotAllowed: wire.RequestNotAllowed, room.LimitExceeded: wire.RequestLimitExceeded,
+			room.Unsupported: wire.RequestUnsupportedType,
+		}[refusal.Code]
+	}
+	switch r := m.Message.(type) {
+	case *wire.RequestAddTrack:
+		answer.Request = &wire.EchoAddTrack{AddTrack: r.AddTrack}
+	case *wire.RequestMute:
+		answer.Request = &wire.EchoMute{Mute: r.Mute}
+	case *wire.RequestUpdateMetadata:
+		answer.RequestId = r.UpdateMetadata.GetRequestId()
+		answer.Request = &wire.EchoUpdateMetadata{UpdateMetadata: r.UpdateMetadata}
+	case *wire.RequestUpdateAudioTrack:
+		answer.Request = &wire.EchoUpdateAudioTrack{UpdateAudioTrack: r.UpdateAudioTrack}
+	case *wire.RequestUpdateVideoTrack:
+		answer.Request = &wire.EchoUpdateVideoTrack{UpdateVideoTrack: r.UpdateVideoTrack}
+	}
+	a.send(s, &wire.SignalResponse{Message: &wire.ResponseRequestResponse{RequestResponse: answer}})
+}
+
+func invalid(format string, args ...any) error {
+	return &room.Refusal{Code: room.Invalid, Text: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,26 @@
+// Package signaling serves the room contract: the WebSocket on which a client joins a room, offers
+// and answers, publishes and subscribes.
+//
+// A client's message takes this way:
+//
+//  1. http.go     GET /rtc: limits by address, the query, the token, Config.Authorize, the upgrade.
+//  2. conn.go     one frame at a time: size and rate limits, decoding, pings answered on the spot.
+//     One goroutine reads, one writes from a bounded queue.
+//  3. actor.go    one goroutine per room takes messages from its mailbox in order. It never waits
+//     for the SFU, a database or a socket.
+//  4. dispatch.go the handler of the message, gated by the connection's state.
+//  5. room        (pure) decides, and returns effects.
+//  6. effects.go  carries them out: messages are encoded once and queued on connections; media
+//     calls go to the participant's worker.
+//  7. worker.go   one goroutine per participant calls Media in order. Results, and the media's own
+//     events, come back into the mailbox.
+//
+// Data packets arrive as media events, are stamped with their sender in data.go and leave through
+// the workers of their recipients.
+//
+// A connection that is lost detaches its participant, who stays with all media for the departure
+// grace; a resume attaches a new connection (session.go). Tokens are refreshed while a participant
+// is connected, and rechecked each time (refresh.go).
+//
+// PROTOCOL.md in package wire lists the messages, their limits and errors.
+package signaling

@@ -1,0 +1,170 @@
+package signaling
+
+// Media makes the media side of participants: the SFU, seen from here.
+type Media interface {
+	// Join makes a participant's transports. In dual mode the first subscriber offer follows at
+	// once as an OfferReady event, which may precede Join's return.
+	Join(MediaConfig) (Peer, error)
+}
+
+// MediaConfig says for whom.
+type MediaConfig struct {
+	// Room and ID are keys: the room's id (RM_…), the participant's id (PA_…).
+	Room, ID string
+	// Single asks for one transport in the publisher's role that also carries subscriptions.
+	Single bool
+	// FullICE asks for full ICE instead of ICE-lite on our side.
+	FullICE bool
+	// Notify takes the participant's events, in order. It never blocks.
+	Notify func(MediaEvent)
+}
+
+// Peer is a participant's media. One worker goroutine per participant calls it; a call may take
+// milliseconds.
+type Peer interface {
+	Transports
+	Publications
+	Subscriptions
+	DataChannels
+	// Close ends everything; it is idempotent and no event follows it.
+	Close()
+}
+
+// Target names one of a participant's transports, as the contract's SignalTarget does.
+type Target uint8
+
+const (
+	Publisher Target = iota
+	Subscriber
+)
+
+// Transports negotiates.
+type Transports interface {
+	// Offer takes the client's offer on the publisher transport and returns the answer.
+	Offer(sdp string) (answer string, err error)
+	// Answer takes the client's answer to OfferReady{ID: id}.
+	Answer(id uint32, sdp string) error
+	// Candidate takes a trickled candidate, the JSON of RTCIceCandidateInit.
+	Candidate(t Target, init string) error
+	// RestartICE renews the ICE credentials of the subscriber with a new offer; an offer that is
+	// still unanswered is void.
+	RestartICE(t Target)
+}
+
+// Publications announces tracks.
+type Publications interface {
+	// Publish announces a track before its media arrives.
+	Publish(Publication) error
+	Unpublish(trackID string)
+	SetMuted(trackID string, muted bool)
+}
+
+// Publication is a track to come.
+type Publication struct {
+	ID     string // TR_…
+	CID    string // the track id in the session description's msid
+	Video  bool
+	Stream string // groups tracks for synchronisation
+	Muted  bool
+	Layers []PublicationLayer
+}
+
+// PublicationLayer is one announced simulcast layer.
+type PublicationLayer struct {
+	Quality       uint8 // 0 low, 1 medium, 2 high
+	Width, Height uint32
+	Bitrate       uint32 // bit/s
+	RID           string
+}
+
+// Subscriptions forwards tracks of the same room.
+type Subscriptions interface {
+	Subscribe(trackID string) error
+	Unsubscribe(trackID string)
+	Configure(trackID string, s SubscriptionSettings)
+}
+
+// SubscriptionSettings are the subscriber's wishes for one track.
+type SubscriptionSettings struct {
+	Disabled      bool
+	Quality       uint8 // 0 low, 1 medium, 2 high; used when Width and Height are 0
+	Width, Height uint32
+	FPS, Priority uint32
+}
+
+// DataChannels carries data packets to the participant.
+type DataChannels interface {
+	// SendData sends one message on the _reliable or _lossy channel. An error on the reliable one
+	// means that the message is lost.
+	SendData(reliable bool, payload []byte) error
+}
+
+// MediaEvent is something that happened to a participant's media: OfferReady, CandidateFound,
+// TransportChanged, PublicationStarted, PublicationEnded, DataReceived or SubscriptionFailed.
+type MediaEvent interface{ mediaEvent() }
+
+type (
+	// OfferReady is an offer of the subscriber transport for the client. One is outstanding at most.
+	OfferReady struct {
+		ID  uint32
+		SDP string
+		// MidToTrack maps the sections' mids to the ids of the tracks they carry.
+		MidToTrack map[string]string
+	}
+	// CandidateFound is an ICE candidate of ours that came after the description.
+	CandidateFound struct {
+		Target Target
+		Init   string
+	}
+	// TransportChanged is a new state of a transport.
+	TransportChanged struct {
+		Target Target
+		State  TransportState
+	}
+	// PublicationStarted: an announced track's media is known, so that it can be subscribed.
+	PublicationStarted struct {
+		TrackID, MimeType string
+		Layers            []PublicationLayer
+	}
+	// PublicationEnded: the client took the track out of its offer.
+	PublicationEnded struct{ TrackID string }
+	// DataReceived is a message that the client sent on a data channel. The receiver owns Payload.
+	DataReceived struct {
+		Reliable bool
+		Payload  []byte
+	}
+	// SubscriptionFailed: no media of this track will come any more.
+	SubscriptionFailed struct {
+		TrackID string
+		Err     error
+	}
+)
+
+func (OfferReady) mediaEvent()         {}
+func (CandidateFound) mediaEvent()     {}
+func (TransportChanged) mediaEvent()   {}
+func (PublicationStarted) mediaEvent() {}
+func (PublicationEnded) mediaEvent()   {}
+func (DataReceived) mediaEvent()       {}
+func (SubscriptionFailed) mediaEvent() {}
+
+// TransportState of a peer connection.
+type TransportState uint8
+
+const (
+	Connected TransportState = iota + 1
+	Disconnected
+	Failed
+)
+
+// Sentinels that Subscribe and SubscriptionFailed may wrap, so that the client learns why.
+type mediaError string
+
+func (e mediaError) Error() string { return string(e) }
+
+const (
+	// ErrCodecUnsupported: the subscriber can't decode the track's codec.
+	ErrCodecUnsupported = mediaError("the subscriber does not support the track's codec")
+	// ErrTrackNotFound: the track is gone.
+	ErrTrackNotFound = mediaError("there is no such track")
+)

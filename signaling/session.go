@@ -1,0 +1,205 @@
+package signaling
+
+import (
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"anytime/signaling/room"
+	"anytime/signaling/wire"
+)
+
+// session is one participant's presence on this node, from join to departure, across connections.
+// It belongs to the room's goroutine, but for the fields marked otherwise.
+type session struct {
+	id, identity string
+	log          *slog.Logger
+	claims       wire.Claims
+	query        wire.JoinQuery
+	single       bool
+
+	conn   *conn // nil while the participant has no connection
+	worker *worker
+
+	refreshAt  time.Time // when the next token is due; zero while one is being made
+	lastSeq    uint32    // sequence of the last reliable data packet from this participant
+	dataQueued atomic.Int64
+	badOffers  int
+}
+
+// joining is what the HTTP handler knows about a client that wants in.
+type joining struct {
+	conn      *conn
+	claims    wire.Claims
+	admission Admission
+	query     wire.JoinQuery
+}
+
+// onJoin lets a client in, or tells it why not.
+func (a *actor) onJoin(j joining) {
+	now := time.Now()
+	profile := profileOf(j)
+	s := &session{
+		id: profile.ID, identity: profile.Identity, claims: j.claims, query: j.query, conn: j.conn,
+		log:       a.log.With("participant", profile.ID, "identity", profile.Identity),
+		worker:    newWorker(a.srv.cfg.Limits.QueuedData),
+		refreshAt: a.firstRefresh(now, j.claims),
+	}
+	a.sessions[s.id] = s
+	effects, err := a.room.Join(now, profile)
+	if err != nil {
+		delete(a.sessions, s.id)
+		s.log.Warn("join refused", "err", err)
+		a.turnAway(j.conn, wire.LeaveDisconnect, wire.ReasonJoinFailure, err.Error())
+		return
+	}
+	s.log.Info("participant joins", "sdk", j.query.Client.GetSdk(), "version", j.query.Client.GetVersion(),
+		"protocol", j.query.Client.GetProtocol())
+	a.apply(effects)
+	a.listen(s, j.conn)
+}
+
+// onResume attaches a new connection to a participant that lost its own.
+func (a *actor) onResume(j joining) {
+	now := time.Now()
+	s := a.sessions[j.query.SID]
+	if s == nil || s.identity != j.claims.Identity {
+		a.turnAway(j.conn, wire.LeaveReconnect, wire.ReasonStateMismatch, "unknown session: join anew")
+		return
+	}
+	if old := s.conn; old != nil {
+		old.close(closeNormal, "replaced by a newer connection of this session")
+	}
+	s.conn, s.claims = j.conn, j.claims
+	s.refreshAt = a.firstRefresh(now, j.claims)
+	effects, ok := a.room.Resume(now, s.id, s.identity)
+	if !ok {
+		s.conn = nil
+		a.turnAway(j.conn, wire.LeaveReconnect, wire.ReasonStateMismatch, "unknown session: join anew")
+		return
+	}
+	s.log.Info("participant resumes", "reason", j.query.ReconnectReason)
+	a.apply(effects)
+	a.listen(s, j.conn)
+}
+
+// turnAway answers a client that doesn't get in: a leave as the first and last message.
+func (a *actor) turnAway(c *conn, action wire.LeaveAction, reason wire.DisconnectReason, text string) {
+	a.srv.turnAway(c, action, reason, text)
+}
+
+func (s *Server) turnAway(c *conn, action wire.LeaveAction, reason wire.DisconnectReason, text string) {
+	if frame, err := wire.EncodeResponse(wire.Leave(action, reason)); err == nil {
+		c.send(frame)
+	}
+	c.close(closeNormal, text)
+	s.running.Go(func() { c.read(func(_ *wire.SignalRequest, done func()) { done() }) })
+}
+
+// listen starts to read a session's connection; its first frame is already queued.
+func (a *actor) listen(s *session, c *conn) {
+	a.srv.running.Go(func() {
+		c.read(func(m *wire.SignalRequest, done func()) {
+			a.post(func(a *actor) {
+				defer done()
+				a.onRequest(s, c, m)
+			})
+		})
+		a.post(func(a *actor) { a.onClosed(s, c) })
+	})
+}
+
+// onClosed detaches the participant when its present connection ended.
+func (a *actor) onClosed(s *session, c *conn) {
+	if s.conn != c {
+		return
+	}
+	s.conn = nil
+	s.log.Info("connection lost, the participant may resume", "reason", c.closeReason())
+	a.apply(a.room.Detach(time.Now(), s.id))
+}
+
+// openMedia starts the participant's worker.
+func (a *actor) openMedia(s *session) {
+	cfg := MediaConfig{
+		Room: a.room.ID(), ID: s.id, Single: s.single, FullICE: s.query.DisableICELite,
+		Notify: func(e MediaEvent) { a.notify(s, e) },
+	}
+	a.srv.running.Go(func() {
+		s.worker.run(a.srv.cfg.Media, cfg, func(err error) {
+			s.log.Error("cannot set up media", "err", err)
+			a.post(func(a *actor) {
+				a.apply(a.room.Remove(time.Now(), s.id, room.JoinFailed, room.Reconnect))
+			})
+		})
+	})
+}
+
+// notify takes an event of a participant's media into the mailbox.
+func (a *actor) notify(s *session, e MediaEvent) {
+	data, ok := e.(DataReceived)
+	if !ok {
+		a.post(func(a *actor) { a.onMedia(s, e) })
+		return
+	}
+	size := int64(len(data.Payload))
+	if s.dataQueued.Add(size) > int64(a.srv.cfg.Limits.QueuedData) {
+		s.dataQueued.Add(-size)
+		if data.Reliable {
+			a.post(func(a *actor) { a.resetSlow(s, "sends data faster than it can be passed on") })
+		}
+		return
+	}
+	a.post(func(a *actor) {
+		s.dataQueued.Add(-size)
+		a.onData(s, data)
+	})
+}
+
+// onMedia takes what the media says.
+func (a *actor) onMedia(s *session, e MediaEvent) {
+	if a.sessions[s.id] != s {
+		return
+	}
+	now := time.Now()
+	switch e := e.(type) {
+	case OfferReady:
+		a.send(s, &wire.SignalResponse{Message: &wire.ResponseOffer{Offer: &wire.SessionDescription{
+			Type: "offer", Sdp: e.SDP, Id: e.ID, MidToTrackId: e.MidToTrack,
+		}}})
+	case CandidateFound:
+		a.send(s, &wire.SignalResponse{Message: &wire.ResponseTrickle{Trickle: &wire.TrickleRequest{
+			CandidateInit: e.Init, Target: targetToWire(e.Target),
+		}}})
+	case TransportChanged:
+		a.apply(a.room.TransportChanged(now, s.id, e.Target == Publisher, room.Transport(e.State)))
+	case PublicationStarted:
+		a.apply(a.room.TrackStarted(now, s.id, e.TrackID, e.MimeType, layersFromMedia(e.Layers)))
+	case PublicationEnded:
+		a.apply(a.room.TrackEnded(now, s.id, e.TrackID))
+	case SubscriptionFailed:
+		s.log.Warn("subscription failed", "track", e.TrackID, "err", e.Err)
+		a.apply(a.room.SubscriptionFailed(now, s.id, e.TrackID, failureOf(e.Err)))
+	}
+}
+
+// resetSlow cuts the connection of a participant whose data overflows and has it join anew: what was
+// dropped can't be made up for in this session.
+func (a *actor) resetSlow(s *session, why string) {
+	if a.sessions[s.id] != s {
+		return
+	}
+	s.log.Warn("participant has to reconnect: it " + why)
+	a.apply(a.room.Remove(time.Now(), s.id, room.MediaLost, room.Reconnect))
+}
+
+func failureOf(err error) room.SubscriptionFailure {
+	switch {
+	case errors.Is(err, ErrCodecUnsupported):
+		return room.CodecUnsupported
+	case errors.Is(err, ErrTrackNotFound):
+		return room.TrackNotFound
+	}
+	return room.FailureUnknown
+}
