@@ -15,7 +15,8 @@ import (
 var (
 	errClosed     = errors.New("the server is closing")
 	errQuota      = errors.New("over the quota of allocations")
-	errNotOffered = errors.New("only UDP relays are offered, without a reserved port")
+	errNotOffered = errors.New("only UDP relays are offered")
+	errNoEvenPort = errors.New("found no even port")
 	errNoFamily   = errors.New("the SFU has no address of this family")
 )
 
@@ -38,18 +39,45 @@ func (generator) Validate() error { return nil }
 // AllocatePacketConn makes a relay socket. Its errors reach the client as 508 (Insufficient
 // Capacity).
 func (g generator) AllocatePacketConn(c pion.AllocateListenerConfig) (net.PacketConn, net.Addr, error) {
-	// Pion probes for even ports without a user: a reserved pair of ports is RTP over two
-	// ports, which WebRTC doesn't have.
 	who, ok := parseUserID(c.UserID)
-	if !ok || c.RequestedPort != 0 {
-		return nil, nil, errNotOffered
+	if !ok {
+		return g.s.evenPort(c.Network == "udp4")
 	}
-	r, err := g.s.newRelay(g.in, who, c.Network == "udp4")
+	r, err := g.s.newRelay(g.in, who, c.Network == "udp4", c.RequestedPort)
 	if err != nil {
 		g.s.log.Debug("TURN allocation refused", "user", who.identity, "from", who.from, "error", err)
 		return nil, nil, err
 	}
 	return r, net.UDPAddrFromAddrPort(r.announced), nil
+}
+
+// evenPort answers Pion's probe for an even port, which goes before an allocation that asks for one:
+// Pion closes the socket and asks for its port again, for the client. WebRTC has no use for a pair
+// of ports, but other clients may ask.
+func (s *Server) evenPort(v4 bool) (net.PacketConn, net.Addr, error) {
+	set := s.peers.Load()
+	ip := relayIP(s.relayIPs, set.announced, v4)
+	if !ip.IsValid() {
+		return nil, nil, errNoFamily
+	}
+	port := 0
+	for range 16 {
+		conn, err := listenRelay(ip, set, port)
+		if err != nil && port == 0 {
+			return nil, nil, err
+		}
+		if err != nil { // the neighbour is taken
+			port = 0
+			continue
+		}
+		port = int(addrPort(conn.LocalAddr()).Port())
+		if port%2 == 0 {
+			return conn, &net.UDPAddr{IP: ip.AsSlice(), Port: port}, nil
+		}
+		conn.Close()
+		port--
+	}
+	return nil, nil, errNoEvenPort
 }
 
 // AllocateListener and AllocateConn would be TCP relays (RFC 6062).
@@ -75,7 +103,9 @@ type relay struct {
 	reader  sync.Once
 }
 
-func (s *Server) newRelay(in entrance, who client, v4 bool) (*relay, error) {
+// newRelay makes a relay for a client. A port of 0 is any; another one comes from a client who asked
+// for an even port, or for the one after it.
+func (s *Server) newRelay(in entrance, who client, v4 bool, port int) (*relay, error) {
 	set := s.peers.Load()
 	ip := relayIP(s.relayIPs, set.announced, v4)
 	if !ip.IsValid() || !set.has(v4) {
@@ -86,7 +116,7 @@ func (s *Server) newRelay(in entrance, who client, v4 bool) (*relay, error) {
 		s.stats.overQuota.Add(1)
 		return nil, errQuota
 	}
-	conn, err := listenRelay(ip, set)
+	conn, err := listenRelay(ip, set, port)
 	if err != nil {
 		s.quota.release(who, s.now())
 		return nil, err
@@ -112,18 +142,18 @@ func (s *Server) newRelay(in entrance, who client, v4 bool) (*relay, error) {
 
 // listenRelay binds to the announced address. Where that isn't this machine's own, or where
 // loopback is to be reached from another address, it leaves the choice to the system.
-func listenRelay(ip netip.Addr, set *peers) (*net.UDPConn, error) {
+func listenRelay(ip netip.Addr, set *peers, port int) (*net.UDPConn, error) {
 	network, every := "udp6", netip.IPv6Unspecified()
 	if ip.Is4() {
 		network, every = "udp4", netip.IPv4Unspecified()
 	}
 	if ip.IsLoopback() || !set.loopback(ip.Is4()) {
-		conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, 0)))
+		conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, uint16(port))))
 		if !errors.Is(err, syscall.EADDRNOTAVAIL) {
 			return conn, err
 		}
 	}
-	return net.ListenUDP(network, net.UDPAddrFromAddrPort(netip.AddrPortFrom(every, 0)))
+	return net.ListenUDP(network, net.UDPAddrFromAddrPort(netip.AddrPortFrom(every, uint16(port))))
 }
 
 // ReadFrom returns the next packet that one of the SFU's addresses sent and the user's bucket
