@@ -248,19 +248,21 @@ export function instrument(self) {
     if (until - last > longest) longest = until - last;
     if (until - last > 500) gaps++;
     const readable = frames.filter((frame) => frame.id >= 0);
-    const made = readable.length > 0 ? readable.at(-1).counter - readable[0].counter + 1 : 0;
+    // Counted from the last frame before, so that frames lost at the beginning count too.
+    const before = note.frames.findLast((frame) => frame.at < began && frame.id >= 0);
+    const made = readable.length > 0 ? readable.at(-1).counter - (before?.counter ?? readable[0].counter - 1) : 0;
     const hues = readable.map((frame) => frame.hue).sort((a, b) => a - b);
     return {
       seconds: (until - began) / 1000,
       presented: frames.length,
       unreadable: frames.length - readable.length,
       ids,
-      /** Frames that the source made between the first and the last that arrived. */
+      /** Frames that the source made up to the last that arrived. */
       made,
       /** Different ones of these that were presented. */
       distinct: counters.size,
       share: made > 0 ? counters.size / made : 0,
-      madePerSecond: readable.length > 1 ? (made - 1) / ((readable.at(-1).at - readable[0].at) / 1000) : 0,
+      madePerSecond: readable.length > 1 ? (readable.at(-1).counter - readable[0].counter) / ((readable.at(-1).at - readable[0].at) / 1000) : 0,
       /** The longest time between two presented frames, the edges of the watch included. */
       longestGap: Math.round(longest),
       freezes: gaps,

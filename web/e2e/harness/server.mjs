@@ -86,7 +86,7 @@ class Server {
     const ready = new Promise((resolve) => {
       const take = (bytes) => {
         this.log += bytes;
-        if (/https?:\/\/\S+/.test(this.log.slice(start))) resolve(true);
+        if (/^Open https?:\/\//m.test(this.log.slice(start))) resolve(true);
       };
       child.stdout.on('data', take);
       child.stderr.on('data', (bytes) => (this.log += bytes));

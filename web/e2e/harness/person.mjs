@@ -1,0 +1,240 @@
+/**
+ * People with a browser. A Person knows the app only by what is on its screen (the
+ * data-testids) and what the instrument in the page saw and heard.
+ */
+import { randomBytes } from 'node:crypto';
+import { CAMERA, hueOf, instrument, toneOf } from './instrument.mjs';
+import { artifact } from './files.mjs';
+
+const $ = (id, more = '') => `[data-testid="${id}"]${more}`;
+const named = (name) => `[data-name="${name}"]`;
+
+/** How long a person waits for something that takes a moment, in ms. */
+const PATIENCE = 15_000;
+
+let people = 0;
+
+export class Person {
+  page;
+  /** The browser, for what only it can do. */
+  browser;
+  name;
+  password;
+  id;
+  #server;
+
+  /**
+   * @param {object} browser from launchChromium or launchFirefox
+   * @param {{url: string}} server
+   * @param {string} name a stem: each run adds letters of its own
+   * @param {{query?: string, recorder?: boolean, id?: number}} options query: the app's URL options, as '?relay=1'
+   */
+  static async at(browser, server, name, options = {}) {
+    const person = new Person();
+    person.browser = browser;
+    person.#server = server;
+    person.id = options.id ?? ++people;
+    person.name = `${name}_${randomBytes(3).toString('hex')}`;
+    person.password = `pass phrase of ${person.name}`;
+    const tones = Array.from({ length: people + 8 }, (_, i) => toneOf(i + 1));
+    const self = { id: person.id, tone: toneOf(person.id), hue: hueOf(person.id), tones, recorder: options.recorder ?? false, ...CAMERA };
+    person.page = await browser.page(instrument, self);
+    await person.page.goto(`${server.url}/${options.query ?? ''}`);
+    return person;
+  }
+
+  /** The same person at a second device: signs in there with the same name and password. */
+  async also(browser, options = {}) {
+    const other = await Person.at(browser, this.#server, 'x', { id: this.id, ...options });
+    other.name = this.name;
+    other.password = this.password;
+    await other.signIn();
+    return other;
+  }
+
+  // --- Accounts ----------------------------------------------------------------------
+  async signUp() {
+    await this.page.see($('signup-name'), PATIENCE);
+    await this.page.fill($('signup-name'), this.name);
+    await this.page.fill($('signup-password'), this.password);
+    await this.page.click($('signup-submit'));
+    await this.page.see($('me-name'), PATIENCE);
+  }
+
+  async signIn() {
+    await this.page.click($('signin-tab'), PATIENCE);
+    await this.page.fill($('signin-name'), this.name);
+    await this.page.fill($('signin-password'), this.password);
+    await this.page.click($('signin-submit'));
+    await this.page.see($('me-name'), PATIENCE);
+  }
+
+  /** Reloads the page; the session is a cookie, so nothing is typed again. */
+  async comesBack() {
+    await this.page.reload();
+    await this.page.see($('me-name'), PATIENCE);
+  }
+
+  async addsContact(other) {
+    await this.goes('home');
+    await this.page.fill($('call-name'), other.name);
+    await this.page.click($('contact-add'));
+  }
+
+  goes(where) {
+    return this.page.click($(`nav-${where}`));
+  }
+
+  // --- Calls -------------------------------------------------------------------------
+  /** Types the name and presses the button; returns once it rings. */
+  async calls(other, media = 'video') {
+    await this.page.fill($('call-name'), other.name);
+    await this.page.click($(`call-${media}`));
+    await this.page.see($('call-screen'), PATIENCE);
+  }
+
+  /** Waits until this device rings, and for whom. */
+  async rings(caller) {
+    await this.page.see($('incoming'), PATIENCE);
+    const said = await this.page.text($('incoming-name'));
+    if (!said.includes(caller.name)) throw new Error(`it rings for '${said}', not for ${caller.name}`);
+  }
+
+  accepts() {
+    return this.page.click($('accept'));
+  }
+
+  declines() {
+    return this.page.click($('decline'));
+  }
+
+  cancels() {
+    return this.page.click($('cancel-call'));
+  }
+
+  hangsUp() {
+    return this.page.click($('hang-up'));
+  }
+
+  /** Waits until the call's media flow. */
+  inCall(patience = PATIENCE) {
+    return this.page.see($('call-screen', '[data-state="active"]'), patience);
+  }
+
+  async adds(other) {
+    await this.page.click($('add-person'));
+    await this.page.fill($('add-person-name'), other.name);
+    await this.page.click($('add-person-submit'));
+  }
+
+  stopsRinging() {
+    return this.page.gone($('incoming'), PATIENCE);
+  }
+
+  /** Waits until the call is over here; the outcome shown. */
+  async ended(patience = PATIENCE) {
+    await this.page.see($('call-ended'), patience);
+    return this.page.attribute($('call-ended'), 'data-outcome');
+  }
+
+  // --- In a call ---------------------------------------------------------------------
+  tile(other) {
+    return $('tile', `[data-self="false"]${named(other.name)}`);
+  }
+
+  togglesMicrophone() {
+    return this.page.click($('toggle-mic'));
+  }
+
+  togglesCamera() {
+    return this.page.click($('toggle-camera'));
+  }
+
+  /** Waits until the badge on the other's tile says whether the microphone is off. */
+  seesMuted(other, muted) {
+    const badge = `${this.tile(other)} ${$('tile-muted')}`;
+    return muted ? this.page.see(badge) : this.page.gone(badge);
+  }
+
+  /** Watches and listens to someone from now on. */
+  async attends(other) {
+    await this.page.evaluate(
+      ([key, selector]) => {
+        window.__e2e.watch(key, selector);
+        window.__e2e.listen(key, () => {
+          for (const participant of window.__anytime.room?.remoteParticipants.values() ?? []) {
+            if (!document.querySelector(`${selector.replace(/ video$/, '')}[data-identity="${participant.identity}"]`)) continue;
+            for (const publication of participant.trackPublications.values()) {
+              if (publication.kind === 'audio' && publication.track) return publication.track.mediaStreamTrack;
+            }
+          }
+          return null;
+        });
+      },
+      [other.name, `${this.tile(other)} video`],
+    );
+  }
+
+  /** Waits for the first frame of someone who is attended to. */
+  async seesFirstFrame(other, patience = PATIENCE) {
+    await this.page.until((key) => window.__e2e.seen(key)?.firstAt !== null, other.name, patience);
+  }
+
+  /** What was seen of someone since `from`, a time of `now()`. */
+  seen(other, from = 0) {
+    return this.page.evaluate(([key, since]) => window.__e2e.seen(key, since), [other.name, from]);
+  }
+
+  heard(other, from = 0) {
+    return this.page.evaluate(([key, since]) => window.__e2e.heard(key, since), [other.name, from]);
+  }
+
+  /** This page's clock, in ms. */
+  now() {
+    return this.page.evaluate(() => performance.now());
+  }
+
+  stats() {
+    return this.page.evaluate(() => window.__e2e.stats());
+  }
+
+  /** Asks for a simulcast layer of someone. */
+  async wants(other, quality) {
+    await this.page.evaluate(
+      ([selector, wanted]) => {
+        const identity = document.querySelector(selector).dataset.identity;
+        window.__anytime.setQuality(identity, wanted);
+      },
+      [this.tile(other), quality],
+    );
+  }
+
+  // --- Afterwards --------------------------------------------------------------------
+  /** The newest call as this person's history shows it. */
+  async lastCall() {
+    await this.goes('history');
+    await this.page.see($('history-row'), PATIENCE);
+    const row = await this.page.evaluate(
+      (selector) => {
+        const { outcome, direction, name } = document.querySelector(selector).dataset;
+        return { outcome, direction, name, text: document.querySelector(selector).innerText };
+      },
+      $('history-row'),
+    );
+    const [call] = (await this.history()).calls;
+    return { ...row, id: call.id, state: call.state, lengthSeconds: call.lengthSeconds, apiOutcome: call.outcome };
+  }
+
+  /** The history as the API gives it to this person's session. */
+  history() {
+    return this.page.evaluate(async () => {
+      const answer = await fetch('/v1/calls');
+      if (!answer.ok) throw new Error(`GET /v1/calls: ${answer.status} ${await answer.text()}`);
+      return answer.json();
+    });
+  }
+
+  screenshot(label) {
+    return this.page.screenshot(artifact('screens', `${label}.png`));
+  }
+}
