@@ -63,9 +63,9 @@ type sentFrame struct {
 
 // newestPacket is the newest packet of the current layer in source order, sent or not.
 type newestPacket struct {
-	timestamp    uint32 // the source's
+	timestamp    uint32 // the source's; of the newest packet with a payload
 	arrival      time.Duration
-	dropped      bool
+	dropped      bool   // the newest of all was
 	droppedFrame bool   // a frame has been dropped since the start …
 	droppedStamp uint32 // … the latest with this source timestamp
 }
@@ -183,7 +183,8 @@ func (f *Forwarder) drop() (d Decision) {
 // canStart reports whether the subscription can begin to follow p's layer with p, the newest packet of its layer.
 func (f *Forwarder) canStart(p *Packet) bool {
 	layer := int8(p.Layer)
-	if p.PaddingOnly || layer != f.target && (f.current != none || layer > f.target) {
+	if p.PaddingOnly || layer != f.target && (f.current != none || layer > f.target) ||
+		f.temporal.drops(&p.Descriptor, f.temporal.target) {
 		return false
 	}
 	if f.cfg.Kind.IsAudio() {
@@ -207,7 +208,6 @@ func (f *Forwarder) start(p *Packet) Decision {
 		f.pictureOffset = p.Descriptor.PictureID - (f.last.picture + 1)
 		f.tl0Offset = p.Descriptor.TL0 - (f.last.tl0 + 1)
 	}
-	f.begun = true
 	d := f.follow(p)
 	d.Started = true
 	if f.cfg.Kind.IsAudio() {
@@ -252,7 +252,7 @@ func (f *Forwarder) follow(p *Packet) Decision {
 		}
 		return f.drop()
 	}
-	if f.jumped(p) {
+	if !p.PaddingOnly && f.jumped(p) {
 		f.anchor(p)
 		f.seq.floor = p.Sequence
 	}
@@ -263,7 +263,10 @@ func (f *Forwarder) follow(p *Packet) Decision {
 	// Between two packets of one frame that isn't wanted nothing was lost that is.
 	within := unwanted && f.newest.dropped && p.Timestamp == f.newest.timestamp
 	f.seq.advance(p.Sequence, within, f.pictureOffset, f.temporal.limit)
-	f.newest.timestamp, f.newest.arrival, f.newest.dropped = p.Timestamp, p.Arrival, unwanted
+	f.newest.dropped = unwanted
+	if !p.PaddingOnly {
+		f.newest.timestamp, f.newest.arrival = p.Timestamp, p.Arrival
+	}
 	if unwanted {
 		f.seq.skip(p.Sequence)
 		if !p.PaddingOnly && p.Descriptor.HasPictureID && (!f.newest.droppedFrame || f.newest.droppedStamp != p.Timestamp) {
@@ -273,15 +276,30 @@ func (f *Forwarder) follow(p *Packet) Decision {
 		return f.drop()
 	}
 	d := f.number(p, f.seq.take(p.Sequence), f.pictureOffset)
-	if d.Timestamp != f.last.timestamp || d.Sequence == f.cfg.Sequence {
+	f.sent(p, &d)
+	return d
+}
+
+// sent notes the furthest that the receiver has been brought, for the next start to go on from there.
+func (f *Forwarder) sent(p *Packet, d *Decision) {
+	if !f.begun || int32(d.Timestamp-f.last.timestamp) > 0 {
 		f.last.timestamp, f.last.arrival = d.Timestamp, p.Arrival
 		f.last.capture, f.last.captureKnown = p.Capture, p.CaptureKnown
 	}
-	f.last.picture = d.PictureID
-	if p.Descriptor.HasTL0 {
+	if v := &p.Descriptor; v.HasPictureID {
+		// Ahead in the circle of picture ids, 7 or 15 bits wide.
+		width := uint16(0x7f)
+		if v.LongPictureID {
+			width = 0x7fff
+		}
+		if ahead := (d.PictureID - f.last.picture) & width; !f.begun || ahead > 0 && ahead <= width/2 {
+			f.last.picture = d.PictureID
+		}
+	}
+	if p.Descriptor.HasTL0 && (!f.begun || int8(d.TL0-f.last.tl0) > 0) {
 		f.last.tl0 = d.TL0
 	}
-	return d
+	f.begun = true
 }
 
 // late decides on a packet below the highest: it gets the number kept for it, if one was.
@@ -294,7 +312,9 @@ func (f *Forwarder) late(p *Packet) Decision {
 	d := f.number(p, s.out, s.picture)
 	if p.PaddingOnly || f.temporal.drops(&p.Descriptor, s.temporal) {
 		d.Action, d.Marker, d.Rewrite = Fill, false, false
+		return d
 	}
+	f.sent(p, &d)
 	return d
 }
 
