@@ -2,12 +2,26 @@ package companion
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"anytime/companion/people"
+	"anytime/companion/sqlstore"
+)
+
+const (
+	// cookieName begins with __Host-: a browser takes such a cookie only with
+	// Secure, Path=/ and no Domain, so no other host or path can set one
+	// (draft-ietf-httpbis-rfc6265bis, section 4.1.3.2).
+	cookieName = "__Host-anytime"
+
+	sessionLife = 30 * 24 * time.Hour // since the session was last seen
+	seenEvery   = time.Hour           // how often being seen is written down
 )
 
 // Session is someone signed in on a device.
@@ -31,11 +45,11 @@ const (
 
 // client is what is known of the other end of a request.
 type client struct {
-	addr   string // IP address, or the /64 network of an IPv6 address: what limits are kept for
+	addr   string // what limits per address are kept for (addressKey)
 	host   string // the host the client asked for
 	secure bool   // over TLS, as far as this server or a trusted proxy can tell
-	w      http.ResponseWriter
 	r      *http.Request
+	w      http.ResponseWriter
 }
 
 // clientOf returns the client of a request's context.
@@ -81,21 +95,99 @@ func (s *Server) requireSession(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	r, w := humago.Unwrap(ctx)
-	sess, err := s.authenticate(r.Context(), r, w)
+	sess, err := s.admitted(r, w)
 	if err != nil {
-		p := s.answer(r.Context(), ctx.Operation().OperationID, err).(*Problem)
-		writeProblem(w, p)
+		writeProblem(w, s.answer(r.Context(), ctx.Operation().OperationID, err).(*Problem))
 		return
 	}
 	next(huma.WithValue(ctx, sessionKey, sess))
 }
 
-// errSignedOut is the answer to a request without a valid session.
-func errSignedOut() *Problem {
-	return problem(http.StatusUnauthorized, "signed_out", "You are not signed in. Please sign in and try again.")
+// admitted returns the session of a request that is within its device's limit.
+func (s *Server) admitted(r *http.Request, w http.ResponseWriter) (Session, error) {
+	sess, err := s.authenticate(r, w)
+	if err != nil {
+		return Session{}, err
+	}
+	if wait, ok := s.limits.requests.take(sess.Device.ID, s.now()); !ok {
+		return Session{}, tooMany(wait, "This device asks too much at once. Please wait a moment and try again.")
+	}
+	return sess, nil
 }
 
-// authenticate finds the session of a request by its bearer token or cookie.
-func (s *Server) authenticate(ctx context.Context, r *http.Request, w http.ResponseWriter) (Session, error) {
-	return Session{}, errSignedOut()
+// errSignedOut is the answer to a request without a valid session.
+func errSignedOut() *Problem {
+	p := problem(http.StatusUnauthorized, "signed_out", "You are not signed in. Please sign in and try again.")
+	// RFC 9110, section 15.5.2: a 401 names a challenge.
+	p.headers = http.Header{"Www-Authenticate": {"Bearer"}}
+	return p
+}
+
+// authenticate finds the session of a request by its bearer token or, without
+// one, its cookie. A secret counts only in the way it was given out. A session
+// that is in use is extended, and its cookie with it.
+func (s *Server) authenticate(r *http.Request, w http.ResponseWriter) (Session, error) {
+	secret, bearer := presented(r)
+	hash, err := people.HashSecret(secret)
+	if err != nil {
+		return Session{}, errSignedOut()
+	}
+	now := s.now()
+	stored, err := s.store.Session(r.Context(), hash, now)
+	if errors.Is(err, sqlstore.ErrNotFound) || err == nil && stored.Bearer != bearer {
+		return Session{}, errSignedOut()
+	}
+	if err != nil {
+		return Session{}, err
+	}
+	if now.Sub(stored.SeenAt) >= seenEvery {
+		if err := s.store.ExtendSession(r.Context(), stored.Device.ID, now, now.Add(sessionLife)); err != nil {
+			return Session{}, err
+		}
+		if !bearer {
+			setCookie(w, secret)
+		}
+	}
+	return Session{Account: stored.Account, Device: stored.Device, hash: hash}, nil
+}
+
+// presented returns the secret that a request shows, and whether as a bearer token
+// (RFC 6750, section 2.1). A request with an Authorization header is judged by
+// that alone.
+func presented(r *http.Request) (secret string, bearer bool) {
+	if header := r.Header.Get("Authorization"); header != "" {
+		scheme, token, _ := strings.Cut(header, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return "", true
+		}
+		return strings.TrimSpace(token), true
+	}
+	if c, err := r.Cookie(cookieName); err == nil {
+		return c.Value, false
+	}
+	return "", false
+}
+
+func setCookie(w http.ResponseWriter, secret string) {
+	http.SetCookie(w, &http.Cookie{Name: cookieName, Value: secret, Path: "/", MaxAge: int(sessionLife / time.Second),
+		Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode})
+}
+
+func clearCookie(w http.ResponseWriter) {
+	http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1,
+		Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode})
+}
+
+// ended lets go of everything that devices hold whose sessions are over.
+func (s *Server) ended(gone ...sqlstore.EndedSession) {
+	for _, e := range gone {
+		reason := "signed out"
+		if e.Expired {
+			reason = "the session expired"
+		}
+		s.hub.drop(e.AccountID, e.DeviceID, reason)
+		if s.cfg.SignedOut != nil {
+			s.cfg.SignedOut(e.AccountID, e.DeviceID)
+		}
+	}
 }

@@ -31,7 +31,7 @@ const person = `a.id, a.name, a.display_name,
 	     ELSE 'incoming' END`
 
 // seenBy joins accounts a with how the viewer $1 stands to them.
-const seenBy = `accounts a
+const seenBy = `
 	LEFT JOIN relations r ON (r.low = $1 AND r.high = a.id) OR (r.high = $1 AND r.low = a.id)
 	LEFT JOIN blocks b ON b.account_id = $1 AND b.other_id = a.id`
 
@@ -45,7 +45,7 @@ func scanPerson(row interface{ Scan(...any) error }) (people.Person, error) {
 // The name is as people.ParseName gives it.
 func (s *Store) PersonByName(ctx context.Context, viewerID, name string) (people.Person, error) {
 	return scanPerson(s.reader.QueryRowContext(ctx,
-		"SELECT "+person+" FROM "+seenBy+" WHERE a.name = $2", viewerID, name))
+		"SELECT "+person+" FROM accounts a "+seenBy+" WHERE a.name = $2", viewerID, name))
 }
 
 // Person returns the account as the viewer sees it, or ErrNotFound.
@@ -55,7 +55,7 @@ func (s *Store) Person(ctx context.Context, viewerID, id string) (people.Person,
 
 func personByID(ctx context.Context, q querier, viewerID, id string) (people.Person, error) {
 	return scanPerson(q.QueryRowContext(ctx,
-		"SELECT "+person+" FROM "+seenBy+" WHERE a.id = $2", viewerID, id))
+		"SELECT "+person+" FROM accounts a "+seenBy+" WHERE a.id = $2", viewerID, id))
 }
 
 // People returns the accounts with these ids as the viewer sees them, by id. Ids
@@ -134,7 +134,7 @@ func (s *Store) Contacts(ctx context.Context, accountID string) (people.Contacts
 			SELECT high AS id FROM relations WHERE low = $1
 			UNION SELECT low FROM relations WHERE high = $1
 			UNION SELECT other_id FROM blocks WHERE account_id = $1
-		) AS known JOIN `+seenBy+` ON a.id = known.id`, accountID)
+		) AS known JOIN accounts a ON a.id = known.id `+seenBy, accountID)
 	if err != nil {
 		return c, err
 	}
@@ -303,4 +303,25 @@ func pair(a, b string) (low, high string) {
 		return a, b
 	}
 	return b, a
+}
+
+// KnownBy returns the ids of all whose contacts, requests or blocks name the
+// account.
+func (s *Store) KnownBy(ctx context.Context, accountID string) ([]string, error) {
+	rows, err := s.reader.QueryContext(ctx, `SELECT high FROM relations WHERE low = $1
+		UNION SELECT low FROM relations WHERE high = $1
+		UNION SELECT account_id FROM blocks WHERE other_id = $1`, accountID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var ids []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
 }

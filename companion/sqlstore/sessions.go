@@ -122,11 +122,11 @@ func (s *Store) Session(ctx context.Context, hash string, now time.Time) (Sessio
 	return sess, found(err)
 }
 
-// ExtendSession moves the session's end.
-func (s *Store) ExtendSession(ctx context.Context, hash string, now, expires time.Time) error {
+// ExtendSession moves the end of a device's session, which was seen now.
+func (s *Store) ExtendSession(ctx context.Context, deviceID string, now, expires time.Time) error {
 	return s.tx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "UPDATE sessions SET seen_at = $2, expires_at = $3 WHERE hash = $1",
-			hash, millis(now), millis(expires))
+		_, err := tx.ExecContext(ctx, "UPDATE sessions SET seen_at = $2, expires_at = $3 WHERE device_id = $1",
+			deviceID, millis(now), millis(expires))
 		return err
 	})
 }
@@ -140,19 +140,18 @@ func (s *Store) SignedIn(ctx context.Context, accountID, deviceID string, now ti
 	return yes, err
 }
 
-// EndSession signs a device out. It reports whether the session was there.
-func (s *Store) EndSession(ctx context.Context, hash string, now time.Time) (ended bool, err error) {
+// EndSession signs the device of a session out, and returns it: none if the
+// session was over already.
+func (s *Store) EndSession(ctx context.Context, hash string, now time.Time) (ended []EndedSession, err error) {
 	err = s.tx(ctx, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, "DELETE FROM sessions WHERE hash = $1 RETURNING account_id, device_id", hash)
 		if err != nil {
 			return err
 		}
-		gone, err := endedSessions(rows, false)
-		ended = len(gone) > 0
-		if err != nil {
+		if ended, err = endedSessions(rows, false); err != nil {
 			return err
 		}
-		return endDevices(ctx, tx, gone, now)
+		return endDevices(ctx, tx, ended, now)
 	})
 	return ended, err
 }
