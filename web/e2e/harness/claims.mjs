@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as elapse } from 'node:timers/promises';
+import { inspect } from 'node:util';
 import { artifact } from './files.mjs';
 import { CAMERA, hueOf, toneOf } from './instrument.mjs';
 
@@ -42,6 +43,24 @@ export class Stage {
     this.#context?.diagnostic(line);
   }
 
+  /** A step of the claim with a line of its own. What comes after builds on it, so its failure ends the claim. */
+  async part(title, body) {
+    let failure = null;
+    await this.#context.test(title, async (t) => {
+      const outer = this.#context;
+      this.#context = t;
+      try {
+        await body();
+      } catch (error) {
+        failure = error;
+        throw error;
+      } finally {
+        this.#context = outer;
+      }
+    });
+    if (failure) throw new Error(`failed at: ${title}`, { cause: failure });
+  }
+
   /** Remembers something with close(), stop() or remove(). */
   keep(thing) {
     this.#kept.push(thing);
@@ -50,7 +69,7 @@ export class Stage {
 
   async report(title, error) {
     const folder = title.replace(/[^a-z0-9]+/gi, '-').toLowerCase().slice(0, 60);
-    let text = `${title}\n\n${error.stack}\n`;
+    let text = `${title}\n\n${inspect(error)}\n`;
     for (const thing of this.#kept) {
       if (typeof thing.log === 'string') text += `\n--- server\n${thing.log.slice(-60_000)}\n`;
       if (!thing.page?.log) continue;
@@ -129,6 +148,22 @@ export function assertHeard(stage, listener, other, heard) {
   assert.ok(right >= 0.95, `${what}: tones heard were ${JSON.stringify(heard.tones)}, expected ${tone}`);
   const own = heard.tones[String(toneOf(listener.id))] ?? 0;
   assert.equal(own, 0, `${listener.name} heard their own tone ${own} times`);
+}
+
+/** Two people's histories tell the same call: its id, its length, and each their side of its outcome. */
+export async function historiesAgree(stage, caller, callee, { outcome, calleeOutcome = outcome, atLeast = 0, atMost = 600 }) {
+  const [made, got] = [await caller.lastCall(), await callee.lastCall()];
+  stage.say(`history of ${caller.name}: ${made.direction} ${made.outcome}, ${made.lengthSeconds} s; of ${callee.name}: ${got.direction} ${got.outcome}, ${got.lengthSeconds} s`);
+  assert.equal(made.id, got.id, 'the two histories begin with different calls');
+  assert.equal(made.state, 'ended');
+  assert.equal(made.direction, 'outgoing');
+  assert.equal(got.direction, 'incoming');
+  assert.equal(made.outcome, outcome, `the caller's row says ${made.outcome}`);
+  assert.equal(got.outcome, calleeOutcome, `the callee's row says ${got.outcome}`);
+  assert.equal(made.apiOutcome, outcome);
+  assert.equal(got.apiOutcome, calleeOutcome);
+  assert.equal(made.lengthSeconds, got.lengthSeconds, 'the histories differ about the length');
+  assert.ok(made.lengthSeconds >= atLeast && made.lengthSeconds <= atMost, `a length of ${made.lengthSeconds} s; expected ${atLeast} to ${atMost}`);
 }
 
 /** All of a person's peer connections that carry something. */

@@ -327,13 +327,21 @@ export function instrument(self) {
   // Firefox starts no AudioContext on a machine without a sound card. It records and
   // decodes there, though, so the same samples come out of a recording.
   function listenByRecorder(track) {
-    const began = performance.now();
-    const recorder = new MediaRecorder(new MediaStream([track()]));
+    let began = 0;
+    let recorder = null;
     const parts = [];
-    recorder.ondataavailable = ({ data }) => parts.push(data);
-    recorder.start();
+    const timer = setInterval(() => {
+      const found = track();
+      if (!found) return;
+      clearInterval(timer);
+      recorder = new MediaRecorder(new MediaStream([found]));
+      recorder.ondataavailable = ({ data }) => parts.push(data);
+      recorder.onstart = () => (began = performance.now());
+      recorder.start();
+    }, EVERY / 2);
     let done = null;
     const finish = async () => {
+      if (!recorder) return [];
       const stopped = new Promise((resolve) => (recorder.onstop = resolve));
       recorder.stop();
       await stopped;
@@ -353,7 +361,7 @@ export function instrument(self) {
       }
       return samples;
     };
-    return { samples: () => (done ??= finish()), stop: () => recorder.state === 'recording' && recorder.stop() };
+    return { samples: () => (done ??= finish()), stop: () => (clearInterval(timer), recorder?.state === 'recording' && recorder.stop()) };
   }
 
   /** The mean power of a sine of `cycles` per sample within the sound. */
@@ -369,12 +377,18 @@ export function instrument(self) {
 
   // --- The peer connections ----------------------------------------------------------
   const connections = [];
+  /** What happened to them, and when by this page's clock. */
+  const timeline = [];
+  const happened = (what) => timeline.push({ what, at: performance.now() });
   const Native = window.RTCPeerConnection;
   if (Native) {
     window.RTCPeerConnection = class RTCPeerConnection extends Native {
       constructor(...args) {
         super(...args);
         connections.push(this);
+        happened('created');
+        this.addEventListener('connectionstatechange', () => happened(this.connectionState));
+        this.addEventListener('track', ({ track }) => happened(`${track.kind} track`));
       }
     };
   }
@@ -432,7 +446,7 @@ export function instrument(self) {
     seen,
     listen,
     heard,
-    connections,
+    timeline,
     stats,
     read,
   };

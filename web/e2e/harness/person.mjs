@@ -81,6 +81,18 @@ export class Person {
     await this.page.click($('contact-add'));
   }
 
+  /** Whether a second call may ring during one. */
+  wantsCallWaiting(callWaiting) {
+    return this.page.evaluate(async (wanted) => {
+      const answer = await fetch('/v1/account', {
+        method: 'PATCH',
+        headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify({ callWaiting: wanted }),
+      });
+      if (!answer.ok) throw new Error(`PATCH /v1/account: ${answer.status} ${await answer.text()}`);
+    }, callWaiting);
+  }
+
   goes(where) {
     return this.page.click($(`nav-${where}`));
   }
@@ -178,6 +190,43 @@ export class Person {
   /** Waits for the first frame of someone who is attended to. */
   async seesFirstFrame(other, patience = PATIENCE) {
     await this.page.until((key) => window.__e2e.seen(key)?.firstAt !== null, other.name, patience);
+  }
+
+  /** Attends to people who are not there yet, from the moment their tiles are. */
+  async willSee(others) {
+    for (const other of others) await this.attends(other);
+    await this.page.evaluate((accept) => {
+      const marks = (window.__marks = { accept: null, connected: null });
+      document.querySelector(accept).addEventListener('click', () => (marks.accept = performance.now()), { once: true });
+      const timer = setInterval(() => {
+        if (window.__anytime.room?.state !== 'connected') return;
+        marks.connected = performance.now();
+        clearInterval(timer);
+      }, 5);
+    }, $('accept'));
+  }
+
+  /** How long the first frame of someone took, in ms, from several beginnings; after willSee. */
+  firstFrameOf(other) {
+    return this.page.evaluate((key) => {
+      const { accept, connected } = window.__marks;
+      const { firstAt } = window.__e2e.seen(key);
+      const track = window.__e2e.timeline.find(({ what }) => what === 'video track').at;
+      const since = (at) => Math.round(firstAt - at);
+      return { afterConnected: since(connected), afterTrack: since(track), afterAccept: since(accept) };
+    }, other.name);
+  }
+
+  /** Waits until the frames that arrive of someone are of a certain width. */
+  async seesWidth(other, { from = 0, below = Infinity }, patience = PATIENCE) {
+    await this.page.until(
+      ([key, least, most]) => {
+        const width = Number(window.__e2e.seen(key).sizes.at(-1)?.split('x')[0]);
+        return width >= least && width < most;
+      },
+      [other.name, from, below === Infinity ? 1e9 : below],
+      patience,
+    );
   }
 
   /** What was seen of someone since `from`, a time of `now()`. */
