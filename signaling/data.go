@@ -1,6 +1,8 @@
 package signaling
 
 import (
+	"errors"
+
 	"anytime/signaling/wire"
 )
 
@@ -57,6 +59,9 @@ func (a *actor) sendData(id string, reliable bool, payload []byte) {
 	const slow = "receives data more slowly than it arrives"
 	queued := s.worker.sendData(reliable, payload, func(err error) {
 		s.log.Debug("cannot send data", "reliable", reliable, "err", err)
+		if reliable && errors.Is(err, ErrOverflow) {
+			a.post(func(a *actor) { a.resetSlow(s, slow) })
+		}
 	})
 	if !queued && reliable {
 		a.resetSlow(s, slow)

@@ -94,8 +94,8 @@ type SubscriptionSettings struct {
 
 // DataChannels carries data packets to the participant.
 type DataChannels interface {
-	// SendData sends one message on the _reliable or _lossy channel. An error on the reliable one
-	// means that the message is lost.
+	// SendData sends one message on the _reliable or _lossy channel. It gives ErrOverflow when a
+	// reliable message could not be queued: the receiver then misses it for good.
 	SendData(reliable bool, payload []byte) error
 }
 
@@ -121,11 +121,8 @@ type (
 		Target Target
 		State  TransportState
 	}
-	// PublicationStarted: an announced track's media is known, so that it can be subscribed.
-	PublicationStarted struct {
-		TrackID, MimeType string
-		Layers            []PublicationLayer
-	}
+	// PublicationStarted: an announced track's media is negotiated, so that it can be subscribed.
+	PublicationStarted struct{ TrackID, MimeType string }
 	// PublicationEnded: the client took the track out of its offer.
 	PublicationEnded struct{ TrackID string }
 	// DataReceived is a message that the client sent on a data channel. The receiver owns Payload.
@@ -157,7 +154,7 @@ const (
 	Failed
 )
 
-// Sentinels that Subscribe and SubscriptionFailed may wrap, so that the client learns why.
+// Sentinels that media errors may wrap, so that the client learns why.
 type mediaError string
 
 func (e mediaError) Error() string { return string(e) }
@@ -167,4 +164,6 @@ const (
 	ErrCodecUnsupported = mediaError("the subscriber does not support the track's codec")
 	// ErrTrackNotFound: the track is gone.
 	ErrTrackNotFound = mediaError("there is no such track")
+	// ErrOverflow: a reliable data packet found the receiver's queue full.
+	ErrOverflow = mediaError("the receiver takes data too slowly")
 )

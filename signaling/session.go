@@ -175,7 +175,7 @@ func (a *actor) onMedia(s *session, e MediaEvent) {
 	case TransportChanged:
 		a.apply(a.room.TransportChanged(now, s.id, e.Target == Publisher, room.Transport(e.State)))
 	case PublicationStarted:
-		a.apply(a.room.TrackStarted(now, s.id, e.TrackID, e.MimeType, layersFromMedia(e.Layers)))
+		a.apply(a.room.TrackStarted(now, s.id, e.TrackID, e.MimeType))
 	case PublicationEnded:
 		a.apply(a.room.TrackEnded(now, s.id, e.TrackID))
 	case SubscriptionFailed:

@@ -158,7 +158,7 @@ const (
 	TrackUnpublished
 )
 
-// Speaker is a participant whose voice is heard, by participant id.
+// Speaker is a participant whose voice is heard, by participant id (MediaConfig.ID).
 type Speaker struct {
 	ParticipantID string
 	Level         float32 // 0 to 1

@@ -195,17 +195,6 @@ func layersFromWire(layers []*wire.VideoLayer) []room.Layer {
 	return out
 }
 
-func layersFromMedia(layers []PublicationLayer) []room.Layer {
-	var out []room.Layer
-	for _, l := range layers {
-		out = append(out, room.Layer{
-			Quality: int32(l.Quality), Width: l.Width, Height: l.Height, Bitrate: l.Bitrate,
-			SpatialLayer: int32(l.Quality), RID: l.RID,
-		})
-	}
-	return out
-}
-
 // trackFromRequest checks what a client announces.
 func trackFromRequest(r *wire.AddTrackRequest) (room.Track, error) {
 	tooLong := func(what string) error {

@@ -42,18 +42,14 @@ func (r *Room) AddTrack(now time.Time, id string, t Track) ([]Effect, error) {
 }
 
 // TrackStarted says that a track's media is known to the SFU. The others see the track, and those
-// who want it are subscribed. mime and layers replace what was announced when they are set.
-func (r *Room) TrackStarted(now time.Time, id, trackID, mime string, layers []Layer) []Effect {
+// who want it are subscribed. mime, when set, replaces what was announced.
+func (r *Room) TrackStarted(now time.Time, id, trackID, mime string) []Effect {
 	t := r.tracks[trackID]
 	if t == nil || t.owner.ID != id {
 		return nil
 	}
 	if mime != "" && !strings.EqualFold(mime, t.MimeType) {
 		t.MimeType = mime
-		r.changed(t.owner)
-	}
-	if len(layers) > 0 && !slices.Equal(layers, t.Layers) {
-		t.Layers = slices.Clone(layers)
 		r.changed(t.owner)
 	}
 	if !t.started {

@@ -9,7 +9,7 @@ import (
 type Limits struct {
 	// Participants in the room, hidden ones included. 0 is 1000.
 	Participants int
-	// Tracks per participant. 0 is 50.
+	// Tracks per participant. 0 is 16.
 	Tracks int
 	// DepartureGrace is how long a participant without connection stays. 0 is 30 s.
 	DepartureGrace time.Duration
@@ -35,7 +35,7 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	def(&l.Participants, 1000)
-	def(&l.Tracks, 50)
+	def(&l.Tracks, 16)
 	def(&l.CoalesceAbove, 16)
 	dur(&l.DepartureGrace, 30*time.Second)
 	dur(&l.MediaTimeout, 60*time.Second)

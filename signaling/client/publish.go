@@ -1,0 +1,224 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/pion/rtp"
+	"github.com/pion/rtp/codecs"
+	"github.com/pion/webrtc/v4"
+
+	"anytime/signaling/wire"
+)
+
+// Codecs to publish with.
+var (
+	Opus = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1"}
+	VP8  = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000}
+	H264 = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeH264, ClockRate: 90000,
+		SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"}
+)
+
+// PublishOptions describe a track.
+type PublishOptions struct {
+	// Codec is one of the codecs above.
+	Codec  webrtc.RTPCodecCapability
+	Source wire.TrackSource
+	Name   string
+	Muted  bool
+	// Layers makes a simulcast track, from the lowest to the highest: rids q, h and f.
+	Layers []*wire.VideoLayer
+	// CID, when set, is announced instead of the track's own id, as clients do whose session
+	// description carries another one.
+	CID string
+}
+
+// Publication is an own track.
+type Publication struct {
+	client *Client
+	info   *wire.TrackInfo
+	sender *webrtc.RTPSender
+	layers []*webrtc.TrackLocalStaticRTP
+
+	mu          sync.Mutex
+	packetizers []rtp.Packetizer
+}
+
+// rids are the simulcast layers' names, from the lowest.
+var rids = []string{"q", "h", "f"}
+
+// Publish announces a track, adds it to the publisher and negotiates. When it returns, the server
+// has answered, and packets can be written.
+func (c *Client) Publish(ctx context.Context, o PublishOptions) (*Publication, error) {
+	if c.publisher == nil {
+		return nil, errors.New("publish: this client has no transports")
+	}
+	video := o.Codec.MimeType != webrtc.MimeTypeOpus
+	id := wire.NewID("track-")
+	p := &Publication{client: c}
+	count := max(len(o.Layers), 1)
+	for i := range count {
+		var options []func(*webrtc.TrackLocalStaticRTP)
+		if count > 1 {
+			options = append(options, webrtc.WithRTPStreamID(rids[i]))
+		}
+		layer, err := webrtc.NewTrackLocalStaticRTP(o.Codec, id, "stream-"+id, options...)
+		if err != nil {
+			return nil, fmt.Errorf("publish: %w", err)
+		}
+		p.layers = append(p.layers, layer)
+	}
+	request := &wire.AddTrackRequest{
+		Cid: id, Name: o.Name, Source: o.Source, Muted: o.Muted, Layers: o.Layers, Type: wire.TrackAudio,
+	}
+	if video {
+		request.Type, request.Width, request.Height = wire.TrackVideo, 1280, 720
+		if len(o.Layers) > 0 {
+			top := o.Layers[len(o.Layers)-1]
+			request.Width, request.Height = top.Width, top.Height
+		}
+	}
+	if o.CID != "" {
+		request.Cid = o.CID
+	}
+	info, err := c.announce(ctx, request)
+	if err != nil {
+		return nil, fmt.Errorf("publish: %w", err)
+	}
+	p.info = info
+	if p.sender, err = c.publisher.pc.AddTrack(p.layers[0]); err != nil {
+		return nil, fmt.Errorf("publish: %w", err)
+	}
+	for _, layer := range p.layers[1:] {
+		if err := p.sender.AddEncoding(layer); err != nil {
+			return nil, fmt.Errorf("publish: add simulcast layer: %w", err)
+		}
+	}
+	if err := c.negotiate(ctx, false); err != nil {
+		return nil, fmt.Errorf("publish: %w", err)
+	}
+	c.wg.Go(p.readRTCP)
+	c.mu.Lock()
+	c.publications = append(c.publications, p)
+	c.mu.Unlock()
+	return p, nil
+}
+
+// announce sends AddTrack and waits for the answer.
+func (c *Client) announce(ctx context.Context, request *wire.AddTrackRequest) (*wire.TrackInfo, error) {
+	published := make(chan *wire.TrackPublishedResponse, 1)
+	c.mu.Lock()
+	c.waiting[request.Cid] = published
+	refusedBefore := len(c.state.Refused)
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.waiting, request.Cid)
+		c.mu.Unlock()
+	}()
+	if err := c.Send(&wire.SignalRequest{Message: &wire.RequestAddTrack{AddTrack: request}}); err != nil {
+		return nil, err
+	}
+	for {
+		c.mu.Lock()
+		changed, refused := c.changed, c.state.Refused[refusedBefore:]
+		c.mu.Unlock()
+		for _, r := range refused {
+			if r.GetAddTrack().GetCid() == request.Cid {
+				return nil, fmt.Errorf("%v: %s", r.Reason, r.Message)
+			}
+		}
+		select {
+		case response := <-published:
+			return response.GetTrack(), nil
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-c.ctx.Done():
+			return nil, ErrClosed
+		}
+	}
+}
+
+// readRTCP lets Pion's interceptors see the feedback.
+func (p *Publication) readRTCP() {
+	buf := make([]byte, 1500)
+	for {
+		if _, _, err := p.sender.Read(buf); err != nil {
+			return
+		}
+	}
+}
+
+// ID returns the track id (TR_…).
+func (p *Publication) ID() string { return p.info.GetSid() }
+
+// Info returns what the server answered.
+func (p *Publication) Info() *wire.TrackInfo { return p.info }
+
+// WriteRTP sends a packet on a layer (0 where there is one). SSRC and payload type are set here.
+func (p *Publication) WriteRTP(layer int, packet *rtp.Packet) error {
+	return p.layers[layer].WriteRTP(packet)
+}
+
+// WriteSample packetises a frame, an Opus packet or an encoded picture, of the given duration and
+// sends it on a layer.
+func (p *Publication) WriteSample(layer int, frame []byte, duration time.Duration) error {
+	p.mu.Lock()
+	if p.packetizers == nil {
+		for _, l := range p.layers {
+			packetizer, err := packetizerFor(l.Codec())
+			if err != nil {
+				p.mu.Unlock()
+				return err
+			}
+			p.packetizers = append(p.packetizers, packetizer)
+		}
+	}
+	codec := p.layers[layer].Codec()
+	ticks := uint32(duration.Seconds() * float64(codec.ClockRate))
+	packets := p.packetizers[layer].Packetize(frame, ticks)
+	p.mu.Unlock()
+	for _, packet := range packets {
+		if err := p.layers[layer].WriteRTP(packet); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func packetizerFor(codec webrtc.RTPCodecCapability) (rtp.Packetizer, error) {
+	var payloader rtp.Payloader
+	switch codec.MimeType {
+	case webrtc.MimeTypeOpus:
+		payloader = &codecs.OpusPayloader{}
+	case webrtc.MimeTypeVP8:
+		payloader = &codecs.VP8Payloader{EnablePictureID: true}
+	case webrtc.MimeTypeH264:
+		payloader = &codecs.H264Payloader{}
+	default:
+		return nil, fmt.Errorf("cannot packetise %s: write RTP instead", codec.MimeType)
+	}
+	return rtp.NewPacketizer(1150, 0, 0, payloader, rtp.NewRandomSequencer(), codec.ClockRate), nil
+}
+
+// SetMuted tells the server that the track is muted or not.
+func (p *Publication) SetMuted(muted bool) error {
+	return p.client.Send(&wire.SignalRequest{Message: &wire.RequestMute{
+		Mute: &wire.MuteTrackRequest{Sid: p.ID(), Muted: muted},
+	}})
+}
+
+// Unpublish takes the track out of the publisher's offer, as SDKs do.
+func (p *Publication) Unpublish(ctx context.Context) error {
+	if err := p.client.publisher.pc.RemoveTrack(p.sender); err != nil {
+		return fmt.Errorf("unpublish: %w", err)
+	}
+	if err := p.client.negotiate(ctx, false); err != nil {
+		return fmt.Errorf("unpublish: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,215 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/pion/interceptor"
+	"github.com/pion/webrtc/v4"
+
+	"anytime/signaling/wire"
+)
+
+// transport is one of the two peer connections.
+type transport struct {
+	target wire.SignalTarget
+	pc     *webrtc.PeerConnection
+
+	mu      sync.Mutex
+	pending []webrtc.ICECandidateInit // until there is a remote description
+}
+
+// Labels of the data channels, fixed by the contract.
+const (
+	reliableLabel = "_reliable"
+	lossyLabel    = "_lossy"
+)
+
+func (c *Client) makeTransports() error {
+	media := &webrtc.MediaEngine{}
+	if err := media.RegisterDefaultCodecs(); err != nil {
+		return fmt.Errorf("register codecs: %w", err)
+	}
+	// RFC 8852 §3.3: the ids by which simulcast layers are told apart.
+	for _, uri := range []string{
+		"urn:ietf:params:rtp-hdrext:sdes:mid",
+		"urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+		"urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+	} {
+		if err := media.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, webrtc.RTPCodecTypeVideo); err != nil {
+			return fmt.Errorf("register header extension: %w", err)
+		}
+	}
+	for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo} {
+		if err := media.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: audioLevelURI}, kind); err != nil {
+			return fmt.Errorf("register header extension: %w", err)
+		}
+	}
+	interceptors := &interceptor.Registry{}
+	if err := webrtc.RegisterDefaultInterceptors(media, interceptors); err != nil {
+		return fmt.Errorf("register interceptors: %w", err)
+	}
+	engine := webrtc.SettingEngine{}
+	if c.cfg.Engine != nil {
+		c.cfg.Engine(&engine)
+	}
+	c.api = webrtc.NewAPI(webrtc.WithMediaEngine(media), webrtc.WithInterceptorRegistry(interceptors), webrtc.WithSettingEngine(engine))
+
+	var err error
+	if c.publisher, err = c.newTransport(wire.TargetPublisher); err != nil {
+		return err
+	}
+	if c.subscriber, err = c.newTransport(wire.TargetSubscriber); err != nil {
+		return err
+	}
+	if err := c.makeDataChannels(); err != nil {
+		return err
+	}
+	c.subscriber.pc.OnTrack(c.onTrack)
+	c.subscriber.pc.OnDataChannel(func(d *webrtc.DataChannel) { c.receiveData(d) })
+	return nil
+}
+
+const audioLevelURI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level" // RFC 6464
+
+func (c *Client) newTransport(target wire.SignalTarget) (*transport, error) {
+	cfg := webrtc.Configuration{}
+	for _, s := range c.join.GetIceServers() {
+		cfg.ICEServers = append(cfg.ICEServers, webrtc.ICEServer{URLs: s.Urls, Username: s.Username, Credential: s.Credential})
+	}
+	if c.cfg.RelayOnly {
+		cfg.ICETransportPolicy = webrtc.ICETransportPolicyRelay
+	}
+	pc, err := c.api.NewPeerConnection(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("make peer connection: %w", err)
+	}
+	t := &transport{target: target, pc: pc}
+	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
+		c.update(func(st *State) { st.Connected[target] = s == webrtc.PeerConnectionStateConnected })
+	})
+	pc.OnICECandidate(func(candidate *webrtc.ICECandidate) {
+		if candidate == nil {
+			return
+		}
+		init, err := json.Marshal(candidate.ToJSON())
+		if err != nil {
+			return
+		}
+		_ = c.Send(&wire.SignalRequest{Message: &wire.RequestTrickle{Trickle: &wire.TrickleRequest{
+			CandidateInit: string(init), Target: target,
+		}}})
+	})
+	return t, nil
+}
+
+// used reports whether the transport was ever negotiated.
+func (t *transport) used() bool { return t.pc.LocalDescription() != nil }
+
+// addCandidate adds a candidate of the server, when there is a description to add it to.
+func (t *transport) addCandidate(text string) {
+	var init webrtc.ICECandidateInit
+	if json.Unmarshal([]byte(text), &init) != nil || init.Candidate == "" {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pc.RemoteDescription() == nil {
+		t.pending = append(t.pending, init)
+		return
+	}
+	_ = t.pc.AddICECandidate(init)
+}
+
+func (t *transport) setRemote(d webrtc.SessionDescription) error {
+	if err := t.pc.SetRemoteDescription(d); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, init := range t.pending {
+		_ = t.pc.AddICECandidate(init)
+	}
+	t.pending = nil
+	return nil
+}
+
+// Negotiate offers what the publisher has now and waits for the answer.
+func (c *Client) Negotiate(ctx context.Context) error { return c.negotiate(ctx, false) }
+
+func (c *Client) negotiate(ctx context.Context, restart bool) error {
+	select {
+	case c.negotiating <- struct{}{}:
+		defer func() { <-c.negotiating }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	pc := c.publisher.pc
+	if pc.SignalingState() == webrtc.SignalingStateHaveLocalOffer {
+		// An earlier negotiation was given up: its offer is void (RFC 8829 §4.1.10.2, rollback).
+		if err := pc.SetLocalDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeRollback}); err != nil {
+			return fmt.Errorf("roll back an unanswered offer: %w", err)
+		}
+	}
+	offer, err := pc.CreateOffer(&webrtc.OfferOptions{ICERestart: restart})
+	if err != nil {
+		return fmt.Errorf("make offer: %w", err)
+	}
+	if err := pc.SetLocalDescription(offer); err != nil {
+		return fmt.Errorf("set own offer: %w", err)
+	}
+	c.mu.Lock()
+	c.offerID++
+	id, answered := c.offerID, make(chan *wire.SessionDescription, 1)
+	c.answers[id] = answered
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.answers, id)
+		c.mu.Unlock()
+	}()
+	err = c.Send(&wire.SignalRequest{Message: &wire.RequestOffer{Offer: &wire.SessionDescription{
+		Type: "offer", Sdp: pc.LocalDescription().SDP, Id: id,
+	}}})
+	if err != nil {
+		return fmt.Errorf("send offer: %w", err)
+	}
+	select {
+	case answer := <-answered:
+		err := c.publisher.setRemote(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer.GetSdp()})
+		if err != nil {
+			return fmt.Errorf("set the server's answer: %w", err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for an answer: %w", ctx.Err())
+	case <-c.ctx.Done():
+		return ErrClosed
+	}
+}
+
+// answer answers the server's offer for the subscriber. The server has one outstanding at a time.
+func (c *Client) answer(offer *wire.SessionDescription) {
+	err := func() error {
+		pc := c.subscriber.pc
+		if err := c.subscriber.setRemote(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer.GetSdp()}); err != nil {
+			return fmt.Errorf("set the server's offer: %w", err)
+		}
+		answer, err := pc.CreateAnswer(nil)
+		if err != nil {
+			return fmt.Errorf("make answer: %w", err)
+		}
+		if err := pc.SetLocalDescription(answer); err != nil {
+			return fmt.Errorf("set own answer: %w", err)
+		}
+		return c.Send(&wire.SignalRequest{Message: &wire.RequestAnswer{Answer: &wire.SessionDescription{
+			Type: "answer", Sdp: pc.LocalDescription().SDP, Id: offer.GetId(),
+		}}})
+	}()
+	if err != nil && !errors.Is(err, ErrClosed) {
+		c.log.Warn("cannot answer", "err", err)
+	}
+}
