@@ -1,0 +1,101 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"anytime/sfu"
+	"anytime/signaling"
+)
+
+// mediaServer is the SFU as signaling knows it.
+type mediaServer struct{ *sfu.Server }
+
+// Join implements signaling.Media.
+func (m mediaServer) Join(c signaling.MediaConfig) (signaling.Peer, error) {
+	p, err := m.Server.Join(sfu.ParticipantConfig{
+		Room: c.Room, ID: c.ID, Single: c.Single, FullICE: c.FullICE,
+		Notify: func(e sfu.Event) { c.Notify(mediaEvent(e)) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return peer{p}, nil
+}
+
+// peer is a participant of the SFU as signaling knows it.
+type peer struct{ *sfu.Participant }
+
+// Candidate implements signaling.Transports.
+func (p peer) Candidate(t signaling.Target, init string) error {
+	return p.Participant.Candidate(sfu.Target(t), init)
+}
+
+// RestartICE implements signaling.Transports.
+func (p peer) RestartICE(t signaling.Target) { p.Participant.RestartICE(sfu.Target(t)) }
+
+// Publish implements signaling.Publications.
+func (p peer) Publish(c signaling.Publication) error {
+	kind := sfu.Audio
+	if c.Video {
+		kind = sfu.Video
+	}
+	layers := make([]sfu.Layer, len(c.Layers))
+	for i, l := range c.Layers {
+		layers[i] = sfu.Layer{Quality: l.Quality, Width: l.Width, Height: l.Height}
+	}
+	return p.Participant.Publish(sfu.PublicationConfig{
+		ID: c.ID, CID: c.CID, Kind: kind, Stream: c.Stream, Muted: c.Muted, Layers: layers,
+	})
+}
+
+// Subscribe implements signaling.Subscriptions.
+func (p peer) Subscribe(trackID string) error { return mediaError(p.Participant.Subscribe(trackID)) }
+
+// Configure implements signaling.Subscriptions.
+func (p peer) Configure(trackID string, s signaling.SubscriptionSettings) {
+	p.Participant.Configure(trackID, sfu.SubscriptionSettings(s))
+}
+
+// mediaEvent says what happened in signaling's words.
+func mediaEvent(e sfu.Event) signaling.MediaEvent {
+	switch e := e.(type) {
+	case sfu.OfferReady:
+		return signaling.OfferReady{ID: e.ID, SDP: e.SDP}
+	case sfu.CandidateFound:
+		return signaling.CandidateFound{Target: signaling.Target(e.Target), Init: e.InitJSON}
+	case sfu.TransportState:
+		return signaling.TransportChanged{Target: signaling.Target(e.Target), State: signaling.TransportState(e.State)}
+	case sfu.PublicationStarted:
+		return signaling.PublicationStarted{TrackID: e.TrackID, MimeType: e.MimeType}
+	case sfu.PublicationEnded:
+		return signaling.PublicationEnded(e)
+	case sfu.DataReceived:
+		return signaling.DataReceived(e)
+	case sfu.SubscriptionFailed:
+		return signaling.SubscriptionFailed{TrackID: e.TrackID, Err: mediaError(e.Err)}
+	}
+	panic(fmt.Sprintf("media: an event of type %T that has no counterpart", e))
+}
+
+// mediaError adds signaling's sentinel to the SFU's.
+func mediaError(err error) error {
+	switch {
+	case errors.Is(err, sfu.ErrCodec):
+		return fmt.Errorf("%w (%w)", err, signaling.ErrCodecUnsupported)
+	case errors.Is(err, sfu.ErrUnknownTrack):
+		return fmt.Errorf("%w (%w)", err, signaling.ErrTrackNotFound)
+	}
+	return err
+}
+
+// speaking says who is heard in signaling's words, the loudest first.
+func speaking(list []sfu.Speaker) []signaling.Speaker {
+	var active []signaling.Speaker
+	for _, s := range list {
+		if s.Active {
+			active = append(active, signaling.Speaker{ParticipantID: s.ID, Level: float32(s.Level)})
+		}
+	}
+	return active
+}

@@ -1,0 +1,60 @@
+package main
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics shows what the services count, read when it is asked for.
+func (n *node) metrics() prometheus.Collector { return collector{n} }
+
+type collector struct{ n *node }
+
+// metric is one figure: its name, its help, and whether it only ever grows.
+type metric struct {
+	name, help string
+	value      float64
+	grows      bool
+}
+
+// Describe implements prometheus.Collector. Sending nothing makes it an unchecked one, whose
+// metrics are known when collected.
+func (c collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	for _, m := range c.n.figures() {
+		kind := prometheus.GaugeValue
+		if m.grows {
+			kind = prometheus.CounterValue
+		}
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc("anytime_"+m.name, m.help, nil, nil), kind, m.value)
+	}
+}
+
+func (n *node) figures() []metric {
+	media := n.sfu.Stats()
+	publications, subscriptions := 0, 0
+	for _, p := range media.Participants {
+		publications += len(p.Publications)
+		subscriptions += len(p.Subscriptions)
+	}
+	list := []metric{
+		{name: "rooms", help: "Rooms with somebody in them.", value: float64(media.Rooms)},
+		{name: "participants", help: "Participants in rooms.", value: float64(len(media.Participants))},
+		{name: "publications", help: "Tracks published.", value: float64(publications)},
+		{name: "subscriptions", help: "Tracks forwarded, one for each that receives.", value: float64(subscriptions)},
+	}
+	if n.turn == nil {
+		return list
+	}
+	relay := n.turn.Stats()
+	return append(list,
+		metric{name: "turn_allocations", help: "TURN allocations that exist now.", value: float64(relay.Allocations)},
+		metric{name: "turn_connections", help: "TURN clients connected over TCP and TLS.", value: float64(relay.Connections)},
+		metric{name: "turn_allocations_total", help: "TURN allocations made.", value: float64(relay.AllocationsMade), grows: true},
+		metric{name: "turn_up_bytes_total", help: "Bytes relayed from clients.", value: float64(relay.BytesUp), grows: true},
+		metric{name: "turn_down_bytes_total", help: "Bytes relayed to clients.", value: float64(relay.BytesDown), grows: true},
+		metric{name: "turn_refused_credentials_total", help: "Requests with unknown, expired or wrong credentials.", value: float64(relay.RefusedCredentials), grows: true},
+		metric{name: "turn_over_quota_total", help: "Allocations refused because of a limit.", value: float64(relay.OverQuota), grows: true},
+		metric{name: "turn_forbidden_peers_total", help: "Attempts to reach something that isn't this server's SFU.", value: float64(relay.ForbiddenPeers), grows: true},
+		metric{name: "turn_over_bandwidth_total", help: "Packets dropped because their user is over the limit.", value: float64(relay.OverBandwidth), grows: true},
+	)
+}
