@@ -2,7 +2,7 @@ package main
 
 import (
 	"go/parser"
-	"go/token"
+	gotoken "go/token"
 	"io/fs"
 	"path"
 	"path/filepath"
@@ -68,7 +68,7 @@ func TestImports(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		parsed, err := parser.ParseFile(gotoken.NewFileSet(), file, nil, parser.ImportsOnly)
 		if err != nil {
 			return err
 		}
