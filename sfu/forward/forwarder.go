@@ -254,15 +254,16 @@ func (f *Forwarder) follow(p *Packet) Decision {
 	}
 	if !p.PaddingOnly && f.jumped(p) {
 		f.anchor(p)
-		f.seq.floor = p.Sequence
+		f.seq.begin(p.Sequence)
 	}
-	if gap == 0 && f.temporal.target != f.temporal.limit && !p.PaddingOnly && p.Timestamp != f.newest.timestamp {
+	before := f.temporal.limit // it holds for what is missing before p, too
+	if f.temporal.target != before && !p.PaddingOnly {
 		f.temporal.adjust(&p.Descriptor)
 	}
 	unwanted := p.PaddingOnly || f.temporal.drops(&p.Descriptor, f.temporal.limit)
 	// Between two packets of one frame that isn't wanted nothing was lost that is.
 	within := unwanted && f.newest.dropped && p.Timestamp == f.newest.timestamp
-	f.seq.advance(p.Sequence, within, f.pictureOffset, f.temporal.limit)
+	f.seq.advance(p.Sequence, within, f.pictureOffset, before)
 	f.newest.dropped = unwanted
 	if !p.PaddingOnly {
 		f.newest.timestamp, f.newest.arrival = p.Timestamp, p.Arrival
@@ -351,8 +352,7 @@ func (t *temporalFilter) drops(d *codec.Descriptor, limit uint8) bool {
 	return d.Kind == codec.VP8 && d.HasTemporal && d.Temporal > limit
 }
 
-// adjust moves the limit towards the target at the start of a frame that follows the one before without a gap, so that
-// no frame is ever sent in part.
+// adjust moves the limit towards the target at the start of a frame, so that no frame is ever sent in part.
 func (t *temporalFilter) adjust(d *codec.Descriptor) {
 	if d.Kind != codec.VP8 || !d.FrameStart {
 		return

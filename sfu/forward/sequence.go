@@ -12,7 +12,6 @@ const (
 
 // slot remembers one source sequence number, and for a gap the numbering that was in force there.
 type slot struct {
-	source   uint32 // low bits of the extended source sequence number
 	out      uint16
 	picture  uint16 // source picture id minus ours
 	state    slotState
@@ -21,8 +20,7 @@ type slot struct {
 
 // sequencer gives outgoing sequence numbers to the packets of one layer, from a starting point on.
 type sequencer struct {
-	slots   []slot
-	floor   uint64 // lowest source number that may be sent
+	slots   []slot // of the latest source numbers, by their low bits
 	highest uint64 // highest source number seen
 	next    uint16 // outgoing number of the next packet
 }
@@ -40,14 +38,14 @@ func (q *sequencer) at(source uint64) *slot { return &q.slots[source&uint64(len(
 // begin starts over at source: everything before belongs to another time.
 func (q *sequencer) begin(source uint64) {
 	clear(q.slots)
-	q.floor, q.highest = source, source-1
+	q.highest = source - 1
 }
 
 // advance notes that source, above the highest, has been seen. The numbers skipped become gaps with room kept for them,
 // unless they are known to be dropped.
 func (q *sequencer) advance(source uint64, gapsDropped bool, picture uint16, temporal uint8) {
 	for s := q.highest + 1; s < source; s++ {
-		g := slot{source: uint32(s), state: slotDropped, picture: picture, temporal: temporal}
+		g := slot{state: slotDropped, picture: picture, temporal: temporal}
 		if !gapsDropped {
 			g.state, g.out = slotGap, q.next
 			q.next++
@@ -61,21 +59,21 @@ func (q *sequencer) advance(source uint64, gapsDropped bool, picture uint16, tem
 func (q *sequencer) take(source uint64) uint16 {
 	out := q.next
 	q.next++
-	*q.at(source) = slot{source: uint32(source), out: out, state: slotSent}
+	*q.at(source) = slot{out: out, state: slotSent}
 	return out
 }
 
 // skip drops source, the highest, leaving no hole.
 func (q *sequencer) skip(source uint64) {
-	*q.at(source) = slot{source: uint32(source), state: slotDropped}
+	*q.at(source) = slot{state: slotDropped}
 }
 
 // late returns the slot of a number below the highest if room has been kept for it.
 func (q *sequencer) late(source uint64) *slot {
-	if source < q.floor || q.highest-source >= uint64(len(q.slots)) {
+	if q.highest-source >= uint64(len(q.slots)) {
 		return nil
 	}
-	if s := q.at(source); s.state == slotGap && s.source == uint32(source) {
+	if s := q.at(source); s.state == slotGap {
 		return s
 	}
 	return nil

@@ -1,0 +1,554 @@
+package forward
+
+import (
+	"testing"
+	"time"
+
+	"anytime/sfu/codec"
+	"anytime/sfu/history"
+)
+
+// video builds a one-packet VP8 frame. Its picture id is the sequence number's low bits.
+func video(layer uint8, sequence uint64, timestamp uint32, key bool) *Packet {
+	return &Packet{Layer: layer, Sequence: sequence, Timestamp: timestamp, Marker: true, Arrival: time.Duration(sequence) * 33 * time.Millisecond,
+		Descriptor: codec.Descriptor{Kind: codec.VP8, FrameStart: true, Keyframe: key, HasPictureID: true, LongPictureID: true,
+			PictureID: uint16(sequence) & 0x7fff, HasTL0: true, TL0: uint8(sequence), HeaderLength: 5}}
+}
+
+func audio(sequence uint64, timestamp uint32, at time.Duration) *Packet {
+	return &Packet{Sequence: sequence, Timestamp: timestamp, Arrival: at, Descriptor: codec.Descriptor{Kind: codec.Opus, FrameStart: true, Keyframe: true}}
+}
+
+func newVideo() *Forwarder { return New(Config{Kind: codec.VP8, Sequence: 100, Timestamp: 5000}) }
+
+// want checks a decision's action and numbers.
+func want(t *testing.T, d Decision, action Action, sequence uint16, timestamp uint32) {
+	t.Helper()
+	if d.Action != action || action != Drop && (d.Sequence != sequence || d.Timestamp != timestamp) {
+		t.Fatalf("got %+v, want action %d, sequence %d, timestamp %d", d, action, sequence, timestamp)
+	}
+}
+
+func TestVideoStartsAtKeyframe(t *testing.T) {
+	f := newVideo()
+	if d := f.Forward(video(0, 1000, 9000, true)); d.Action != Drop || d.NeedKeyframe {
+		t.Fatalf("without a target: %+v", d)
+	}
+	f.SetTarget(0, AllTemporal)
+	d := f.Forward(video(0, 1001, 12000, false))
+	if d.Action != Drop || !d.NeedKeyframe || d.KeyframeLayer != 0 {
+		t.Fatalf("before the keyframe: %+v", d)
+	}
+	d = f.Forward(video(0, 1002, 15000, true))
+	want(t, d, Send, 100, 5000)
+	if !d.Started || d.NeedKeyframe || !d.Marker || !d.Rewrite {
+		t.Fatalf("at the keyframe: %+v", d)
+	}
+	d = f.Forward(video(0, 1003, 18000, false))
+	want(t, d, Send, 101, 8000)
+	if d.Started {
+		t.Fatal("started twice")
+	}
+	if d := f.Forward(video(0, 1001, 12000, false)); d.Action != Drop {
+		t.Fatalf("a packet from before the start: %+v", d)
+	}
+	if d := f.Forward(video(0, 1003, 18000, false)); d.Action != Drop {
+		t.Fatalf("a duplicate: %+v", d)
+	}
+}
+
+func TestVideoDoesNotStartAtLateKeyframe(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(0, AllTemporal)
+	f.Forward(video(0, 11, 9000, false))
+	if d := f.Forward(video(0, 10, 9000, true)); d.Action != Drop || !d.NeedKeyframe {
+		t.Fatalf("started at a keyframe whose rest has been dropped: %+v", d)
+	}
+}
+
+func TestVideoStartsBelowTarget(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(1, AllTemporal)
+	if d := f.Forward(video(2, 10, 9000, true)); d.Action != Drop {
+		t.Fatalf("started above the target: %+v", d)
+	}
+	d := f.Forward(video(0, 10, 9000, true))
+	if d.Action != Send || !d.NeedKeyframe || d.KeyframeLayer != 1 {
+		t.Fatalf("start at a lower layer: %+v", d)
+	}
+	if d := f.Forward(video(1, 10, 9000, true)); !d.Started || d.NeedKeyframe || f.Current() != 1 {
+		t.Fatalf("the target's keyframe: %+v", d)
+	}
+	if d := f.Forward(video(0, 11, 12000, true)); d.Action != Drop {
+		t.Fatalf("went back to the lower layer: %+v", d)
+	}
+}
+
+func TestAudioStartsAtOnce(t *testing.T) {
+	f := New(Config{Kind: codec.Opus, Sequence: 7, Timestamp: 70})
+	d := f.Forward(audio(500, 9600, 0))
+	want(t, d, Send, 7, 70)
+	if !d.Started || !d.Marker || d.Rewrite || d.NeedKeyframe {
+		t.Fatalf("first packet: %+v", d)
+	}
+	d = f.Forward(audio(501, 10560, 20*time.Millisecond))
+	want(t, d, Send, 8, 1030)
+	if d.Marker {
+		t.Fatal("marker without a talkspurt's start")
+	}
+	// Muted for a second, then on: no hole in the numbers, a second in the timestamps.
+	f.SetMuted(true)
+	want(t, f.Forward(audio(502, 11520, 40*time.Millisecond)), Drop, 0, 0)
+	f.SetMuted(false)
+	d = f.Forward(audio(551, 58560, 1020*time.Millisecond))
+	want(t, d, Send, 9, 1030+48000)
+	if !d.Marker {
+		t.Fatal("no marker at the start of a talkspurt")
+	}
+	// The source begins again with other numbers, 20 ms later by the clock but at once by arrival.
+	p := audio(1<<18, 123, 1021*time.Millisecond)
+	p.Epoch = 1
+	want(t, f.Forward(p), Send, 10, 1030+48000+960)
+	want(t, f.Forward(audio(552, 59520, 1022*time.Millisecond)), Drop, 0, 0)
+}
+
+func TestLossKeepsRoom(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(0, AllTemporal)
+	want(t, f.Forward(video(0, 65535, 0, true)), Send, 100, 5000)
+	want(t, f.Forward(video(0, 65538, 9000, false)), Send, 103, 14000)
+	d := f.Forward(video(0, 65536, 3000, false))
+	want(t, d, Send, 101, 8000)
+	if d.PictureID != 0 {
+		t.Fatalf("picture id %d of a late frame", d.PictureID)
+	}
+	p := video(0, 65537, 6000, false)
+	p.PaddingOnly = true
+	want(t, f.Forward(p), Fill, 102, 11000)
+	want(t, f.Forward(p), Drop, 0, 0)
+}
+
+func TestPaddingLeavesNoHole(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(0, AllTemporal)
+	f.Forward(video(0, 10, 0, true))
+	for s := uint64(11); s < 14; s++ {
+		want(t, f.Forward(&Packet{Sequence: s, PaddingOnly: true}), Drop, 0, 0)
+	}
+	// Lost between two paddings of one timestamp was padding.
+	want(t, f.Forward(&Packet{Sequence: 20, PaddingOnly: true}), Drop, 0, 0)
+	want(t, f.Forward(video(0, 21, 3000, false)), Send, 101, 8000)
+	want(t, f.Forward(&Packet{Sequence: 15, PaddingOnly: true}), Drop, 0, 0)
+}
+
+func TestSwitchKeepsOldLayerUntilKeyframe(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(0, AllTemporal)
+	f.Forward(video(0, 10, 0, true))
+	f.SetTarget(2, AllTemporal)
+	want(t, f.Forward(video(2, 500, 70000, false)), Drop, 0, 0)
+	d := f.Forward(video(0, 11, 3000, false))
+	want(t, d, Send, 101, 8000)
+	if !d.NeedKeyframe || d.KeyframeLayer != 2 {
+		t.Fatalf("no wish for the target's keyframe: %+v", d)
+	}
+	// The new layer's numbers have nothing to do with the old one's; it comes 40 ms after the last frame.
+	key := video(2, 502, 4_000_000_000, true)
+	key.Arrival = 11*33*time.Millisecond + 40*time.Millisecond
+	d = f.Forward(key)
+	want(t, d, Send, 102, 8000+3600)
+	if d.PictureID != 12 || d.TL0 != 12 || !d.Started {
+		t.Fatalf("picture id and TL0 don't go on: %+v", d)
+	}
+	want(t, f.Forward(video(0, 12, 6000, false)), Drop, 0, 0)
+	want(t, f.Forward(video(2, 501, 3_999_999_000, false)), Drop, 0, 0)
+	next := video(2, 503, 4_000_003_000, false)
+	if d = f.Forward(next); d.PictureID != 13 || d.TL0 != 13 {
+		t.Fatalf("second frame: %+v", d)
+	}
+	want(t, d, Send, 103, 8000+3600+3000)
+}
+
+func TestSwitchBelievesCaptureOverArrival(t *testing.T) {
+	at := func(p *Packet, capture, arrival time.Duration) *Packet {
+		p.Capture, p.Arrival, p.CaptureKnown = capture, arrival, true
+		return p
+	}
+	for _, test := range []struct {
+		name            string
+		capture, arrive time.Duration // of the new layer's keyframe; the last frame was 1 s, 1.02 s
+		want            uint32        // ticks after the last frame
+	}{
+		{"capture", 1033 * time.Millisecond, 1150 * time.Millisecond, 33 * 90},
+		{"the same instant", time.Second, 1030 * time.Millisecond, 1},
+		{"captured before", 990 * time.Millisecond, 1030 * time.Millisecond, 1},
+		{"capture time out of reason", 60 * time.Second, 1070 * time.Millisecond, 50 * 90},
+		{"hours later", 9 * time.Hour, 9 * time.Hour, 1 << 30},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newVideo()
+			f.SetTarget(0, AllTemporal)
+			f.Forward(at(video(0, 10, 0, true), time.Second, 1020*time.Millisecond))
+			f.SetTarget(1, AllTemporal)
+			want(t, f.Forward(at(video(1, 99, 777, true), test.capture, test.arrive)), Send, 101, 5000+test.want)
+		})
+	}
+}
+
+func TestPauseResumesAtKeyframe(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(0, AllTemporal)
+	f.Forward(video(0, 10, 0, true))
+	f.SetPaused(true)
+	f.SetMuted(true)
+	if d := f.Forward(video(0, 11, 3000, true)); d.Action != Drop || d.NeedKeyframe {
+		t.Fatalf("paused: %+v", d)
+	}
+	f.SetPaused(false)
+	if d := f.Forward(video(0, 12, 6000, true)); d.Action != Drop || d.NeedKeyframe {
+		t.Fatalf("still muted: %+v", d)
+	}
+	f.SetMuted(false)
+	if d := f.Forward(video(0, 13, 9000, false)); d.Action != Drop || !d.NeedKeyframe {
+		t.Fatalf("resumed, no keyframe: %+v", d)
+	}
+	d := f.Forward(video(0, 14, 12000, true))
+	want(t, d, Send, 101, 5000+4*33*90)
+	if d.PictureID != 11 {
+		t.Fatalf("picture id %d", d.PictureID)
+	}
+	f.SetTarget(-1, 0)
+	if d := f.Forward(video(0, 15, 15000, true)); d.Action != Drop || f.Current() != -1 {
+		t.Fatalf("without a target: %+v", d)
+	}
+}
+
+func TestSourceRestart(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(0, AllTemporal)
+	f.Forward(video(0, 10, 0, true))
+	p := video(0, 1<<18, 42, false)
+	p.Epoch, p.Arrival = 1, 400*time.Millisecond
+	if d := f.Forward(p); d.Action != Drop || !d.NeedKeyframe {
+		t.Fatalf("restarted without a keyframe: %+v", d)
+	}
+	if d := f.Forward(video(0, 11, 3000, true)); d.Action != Drop {
+		t.Fatalf("a packet of the old numbering: %+v", d)
+	}
+	p = video(0, 1<<18+1, 3042, true)
+	p.Epoch, p.Arrival = 1, 430*time.Millisecond
+	want(t, f.Forward(p), Send, 101, 5000+9000)
+}
+
+func TestGapTooLarge(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(0, AllTemporal)
+	f.Forward(video(0, 10, 0, true))
+	want(t, f.Forward(video(0, 10+videoWindow, 3000*videoWindow, false)), Send, 100+videoWindow, 5000+3000*videoWindow)
+	d := f.Forward(video(0, 11+2*videoWindow, 3000*(1+2*videoWindow), false))
+	if d.Action != Drop || !d.NeedKeyframe {
+		t.Fatalf("after a gap larger than the window: %+v", d)
+	}
+	if d = f.Forward(video(0, 12+2*videoWindow, 3000*(2+2*videoWindow), true)); d.Action != Send || d.Sequence != 101+videoWindow || !d.Started {
+		t.Fatalf("at the keyframe: %+v", d)
+	}
+
+	a := New(Config{Kind: codec.Opus, Sequence: 1, Timestamp: 0})
+	a.Forward(audio(10, 0, 0))
+	want(t, a.Forward(audio(11+audioWindow, 960*(1+audioWindow), 20*time.Millisecond*(1+audioWindow))), Send, 2, 960*(1+audioWindow))
+}
+
+func TestTimestampJump(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		timestamp uint32
+		want      uint32
+	}{
+		{"back by seconds", ^uint32(5 * 90000), 5000 + 33*90},
+		{"ahead by minutes", 300 * 90000, 5000 + 33*90},
+		{"ahead by seconds is the source's own affair", 5 * 90000, 5000 + 5*90000},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newVideo()
+			f.SetTarget(0, AllTemporal)
+			f.Forward(video(0, 10, 0, true))
+			want(t, f.Forward(video(0, 11, test.timestamp, false)), Send, 101, test.want)
+			want(t, f.Forward(video(0, 12, test.timestamp+3000, false)), Send, 102, test.want+3000)
+		})
+	}
+	t.Run("late packets of the time before", func(t *testing.T) {
+		f := newVideo()
+		f.SetTarget(0, AllTemporal)
+		f.Forward(video(0, 10, 0, true))
+		f.Forward(video(0, 13, 9000, false))
+		want(t, f.Forward(video(0, 15, 900_000_000, false)), Send, 104, 14000+2*33*90)
+		want(t, f.Forward(video(0, 12, 6000, false)), Drop, 0, 0)
+		want(t, f.Forward(video(0, 14, 12000, false)), Drop, 0, 0)
+	})
+	t.Run("padding has no say", func(t *testing.T) {
+		f := newVideo()
+		f.SetTarget(0, AllTemporal)
+		f.Forward(video(0, 10, 0, true))
+		f.Forward(&Packet{Sequence: 11, Timestamp: 900_000_000, PaddingOnly: true})
+		want(t, f.Forward(video(0, 12, 6000, false)), Send, 101, 11000)
+	})
+}
+
+func TestLateBeyondWindow(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(0, AllTemporal)
+	f.Forward(video(0, 10, 0, true))
+	for s := uint64(12); s < 13+videoWindow; s++ { // 11 is missing, and the number in whose place it would be
+		if s != 11+videoWindow {
+			f.Forward(video(0, s, uint32(s)*3000, false))
+		}
+	}
+	want(t, f.Forward(video(0, 11, 3000, false)), Drop, 0, 0)
+}
+
+// TestTemporalTargetChangesInAGap lowers and raises the target at a frame whose predecessor's end is missing: the end has
+// to share the fate of its own frame.
+func TestTemporalTargetChangesInAGap(t *testing.T) {
+	packet := func(f *Forwarder, sequence uint64, frame uint16, temporal uint8, start, key bool) Decision {
+		p := video(0, sequence, uint32(frame)*3000, key)
+		d := &p.Descriptor
+		d.PictureID, d.FrameStart, d.HasTemporal, d.Temporal, d.LayerSync = frame, start, true, temporal, true
+		return f.Forward(p)
+	}
+	for _, test := range []struct {
+		name         string
+		before, then int
+		late         Action
+		picture      uint16 // of the third frame
+	}{
+		{"lowered", 1, 0, Send, 3},
+		{"raised", 0, 1, Fill, 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newVideo()
+			f.SetTarget(0, test.before)
+			packet(f, 10, 1, 0, true, true)
+			packet(f, 11, 2, 1, true, false) // its second packet, 12, is lost
+			f.SetTarget(0, test.then)
+			if test.then == 0 {
+				packet(f, 13, 3, 0, true, false)
+			} else {
+				packet(f, 13, 3, 1, true, false)
+			}
+			d := packet(f, 12, 2, 1, false, false)
+			if d.Action != test.late {
+				t.Fatalf("late: %+v, want action %d", d, test.late)
+			}
+			if d := packet(f, 14, 3, uint8(test.then), false, false); d.Action != Send || d.PictureID != test.picture {
+				t.Fatalf("third frame: %+v", d)
+			}
+		})
+	}
+}
+
+func TestVideoDoesNotStartAboveTemporalTarget(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(0, 0)
+	p := video(0, 10, 0, true)
+	p.Descriptor.HasTemporal, p.Descriptor.Temporal = true, 1
+	if d := f.Forward(p); d.Action != Drop || d.Started || !d.NeedKeyframe {
+		t.Fatalf("%+v", d)
+	}
+}
+
+func TestTemporalLayers(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(0, 0)
+	send := func(sequence uint64, temporal uint8, sync, key bool) Decision {
+		p := video(0, sequence, uint32(sequence)*3000, key)
+		p.Descriptor.HasTemporal, p.Descriptor.Temporal, p.Descriptor.LayerSync = true, temporal, sync
+		return f.Forward(p)
+	}
+	steps := []struct {
+		temporal  uint8
+		sync, key bool
+		target    int
+		picture   int // of ours, −1: dropped
+	}{
+		{0, false, true, 0, 1},
+		{2, true, false, 0, -1},
+		{1, true, false, 0, -1},
+		{2, false, false, 0, -1},
+		{0, false, false, 0, 2},
+		{2, true, false, 2, -1}, // wanted from here, but layer 1 isn't there yet
+		{1, false, false, 2, -1},
+		{2, false, false, 2, -1},
+		{0, false, false, 2, 3},
+		{1, true, false, 2, 4}, // layer 1 joins
+		{2, false, false, 2, -1},
+		{2, true, false, 2, 5}, // layer 2 joins
+		{1, false, false, 2, 6},
+		{2, false, false, 1, -1},
+		{1, false, false, 1, 7},
+		{0, false, true, 2, 8},
+		{2, false, false, 2, 9}, // a keyframe raises at once
+	}
+	out := uint16(100)
+	for i, s := range steps {
+		f.SetTarget(0, s.target)
+		d := send(uint64(i+1), s.temporal, s.sync, s.key)
+		if s.picture < 0 {
+			if d.Action != Drop {
+				t.Fatalf("step %d: %+v, want a drop", i, d)
+			}
+			continue
+		}
+		if d.Action != Send || d.Sequence != out || d.PictureID != uint16(s.picture) {
+			t.Fatalf("step %d: %+v, want picture %d, sequence %d", i, d, s.picture, out)
+		}
+		out++
+	}
+}
+
+func TestH264ParameterSets(t *testing.T) {
+	frame := func(sequence uint64, sps, key bool) *Packet {
+		return &Packet{Sequence: sequence, Timestamp: uint32(sequence) * 3000, Arrival: time.Duration(sequence) * 33 * time.Millisecond,
+			Descriptor: codec.Descriptor{Kind: codec.H264, FrameStart: true, Keyframe: key, ParameterSets: sps, HeaderLength: 1}}
+	}
+	t.Run("out of band", func(t *testing.T) {
+		f := New(Config{Kind: codec.H264, Sequence: 100, Timestamp: 5000})
+		f.SetTarget(0, AllTemporal)
+		if d := f.Forward(frame(1, false, true)); d.Action != Send || d.Rewrite {
+			t.Fatalf("%+v", d)
+		}
+	})
+	t.Run("in band", func(t *testing.T) {
+		f := New(Config{Kind: codec.H264, Sequence: 100, Timestamp: 5000})
+		f.Forward(frame(1, true, true)) // before the subscription wants anything
+		f.SetTarget(0, AllTemporal)
+		if d := f.Forward(frame(2, false, true)); d.Action != Drop || !d.NeedKeyframe {
+			t.Fatalf("started at an IDR slice whose parameter sets are missing: %+v", d)
+		}
+		if d := f.Forward(frame(3, true, true)); d.Action != Send {
+			t.Fatalf("%+v", d)
+		}
+	})
+}
+
+func TestShortPictureIDs(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(0, AllTemporal)
+	short := func(layer uint8, sequence uint64, key bool) Decision {
+		p := video(layer, sequence, uint32(sequence)*3000, key)
+		p.Descriptor.LongPictureID = false
+		p.Descriptor.PictureID &= 0x7f
+		return f.Forward(p)
+	}
+	for s := uint64(126); s < 131; s++ {
+		if d := short(0, s, s == 126); d.PictureID != uint16(s)&0x7f {
+			t.Fatalf("frame %d has picture id %d", s, d.PictureID)
+		}
+	}
+	f.SetTarget(1, AllTemporal)
+	if d := short(1, 300, true); d.PictureID != 131&0x7f {
+		t.Fatalf("after the switch picture id %d, want %d", d.PictureID, 131&0x7f)
+	}
+}
+
+func TestSenderReport(t *testing.T) {
+	f := newVideo()
+	line := Line{At: time.Second, RTP: 90000, Rate: 90000}
+	f.SetTarget(0, AllTemporal)
+	if _, ok := f.SenderReport(line, 0); ok {
+		t.Error("a report before anything was sent")
+	}
+	f.Forward(video(0, 10, 90000, true))
+	if ts, ok := f.SenderReport(line, 3*time.Second); !ok || ts != 5000+180000 {
+		t.Errorf("timestamp %d, %v", ts, ok)
+	}
+	if _, ok := f.SenderReport(Line{}, 0); ok {
+		t.Error("a report without a line")
+	}
+}
+
+func TestDecisionSent(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(0, AllTemporal)
+	p := video(0, 70000, 0, true)
+	d := f.Forward(p)
+	got := d.Sent(p)
+	if got != (history.SentPacket{Source: 70000, Timestamp: 5000, Sequence: 100, PictureID: 70000 & 0x7fff, TL0: 70000 & 0xff, Marker: true, Rewrite: true}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestNoAllocation(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(0, AllTemporal)
+	p := video(0, 10, 0, true)
+	f.Forward(p)
+	if n := testing.AllocsPerRun(1000, func() {
+		p.Sequence += 2 // every second one lost
+		p.Timestamp += 3000
+		d := f.Forward(p)
+		_ = d.Sent(p)
+	}); n != 0 {
+		t.Errorf("%v allocations per packet", n)
+	}
+}
+
+func BenchmarkForward(b *testing.B) {
+	f := newVideo()
+	f.SetTarget(0, AllTemporal)
+	p := video(0, 10, 0, true)
+	b.ReportAllocs()
+	for b.Loop() {
+		p.Sequence++
+		p.Timestamp += 3000
+		if f.Forward(p).Action != Send {
+			b.Fatal("dropped")
+		}
+	}
+}
+
+// FuzzForward feeds packets as the bytes say and checks that no outgoing number is used twice and none is skipped but
+// for packets that were.
+func FuzzForward(f *testing.F) {
+	f.Add([]byte{0x80, 1, 0, 0, 2, 0, 0x41, 3, 0})
+	f.Add([]byte{0x80, 1, 0, 0xc0, 200, 9, 0x20, 3, 0, 0x90, 1, 1})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		fw := newVideo()
+		fw.SetTarget(0, AllTemporal)
+		var sequences [MaxLayers]uint64
+		for i := range sequences {
+			sequences[i] = 1 << 16
+		}
+		used := map[uint16]bool{}
+		now := time.Duration(0)
+		for n := 0; len(script) >= 3 && n < 4000; n++ {
+			b, step, x := script[0], int(int8(script[1])), script[2]
+			script = script[3:]
+			layer := b & 0x03
+			if b&0x0c == 0x0c {
+				fw.SetTarget(int(x&3), int(x>>2&3))
+				fw.SetPaused(x&0x10 != 0)
+			}
+			s := max(int64(sequences[layer])+int64(step), 1)
+			sequences[layer] = max(sequences[layer], uint64(s))
+			now += time.Duration(x) * time.Millisecond
+			p := video(layer, uint64(s), uint32(s)*3000, b&0x80 != 0)
+			p.Arrival, p.PaddingOnly, p.Epoch = now, b&0x20 != 0, uint32(x>>7)
+			p.Descriptor.HasTemporal, p.Descriptor.Temporal, p.Descriptor.LayerSync = b&0x10 != 0, x&3, x&4 != 0
+			d := fw.Forward(p)
+			if d.NeedKeyframe && int(d.KeyframeLayer) != fw.Target() {
+				t.Fatalf("wants a keyframe of layer %d, target %d", d.KeyframeLayer, fw.Target())
+			}
+			if d.Action == Drop {
+				continue
+			}
+			if used[d.Sequence] {
+				t.Fatalf("sequence number %d used twice", d.Sequence)
+			}
+			used[d.Sequence] = true
+			delete(used, d.Sequence-0x8000)
+			if len(used) > 0x8000 {
+				return
+			}
+		}
+	})
+}
