@@ -1,11 +1,13 @@
 package companion
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -106,6 +108,7 @@ func init() {
 				p.Errors = append(p.Errors, &huma.ErrorDetail{Message: detail.Message, Location: detail.Location})
 			}
 		}
+		slices.SortStableFunc(p.Errors, func(a, b *huma.ErrorDetail) int { return cmp.Compare(a.Location, b.Location) })
 		switch {
 		case status == http.StatusRequestEntityTooLarge:
 			p.Detail = fmt.Sprintf("The request is larger than the %d KB allowed.", maxBody>>10)

@@ -26,14 +26,14 @@ func (s *Server) accountRoutes() {
 		Summary: "Change my display name or whose calls ring", Errors: []int{422}}, s.updateAccount)
 }
 
-// device is what a client says of itself when it signs in.
-type device struct {
+// DeviceInput is what a client says of itself when it signs in.
+type DeviceInput struct {
 	DeviceName string `json:"deviceName,omitempty" doc:"What to call this device"`
 	Kind       string `json:"kind,omitempty" doc:"browser, app, watch, …; browser if left out"`
 	Bearer     bool   `json:"bearer,omitempty" doc:"Answer with a bearer token in place of a cookie"`
 }
 
-func (d device) parse() (people.Device, error) {
+func (d DeviceInput) parse() (people.Device, error) {
 	kind, err := people.ParseKind(d.Kind)
 	if err != nil {
 		return people.Device{}, err
@@ -52,7 +52,7 @@ type signUpInput struct {
 		DisplayName string `json:"displayName,omitempty" doc:"The name as typed, if left out"`
 		Invitation  string `json:"invitation,omitempty" doc:"Secret of an invitation"`
 		SetUp       string `json:"setUp,omitempty" doc:"Secret of the one-time set-up link: makes this account the operator"`
-		device
+		DeviceInput
 	}
 }
 
@@ -76,7 +76,7 @@ func (s *Server) signUp(ctx context.Context, in *signUpInput) (*output[Session],
 	if display, err = people.ParseDisplayName(display); err != nil {
 		return nil, err
 	}
-	dev, err := b.device.parse()
+	dev, err := b.DeviceInput.parse()
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +171,7 @@ type signInInput struct {
 	Body struct {
 		Name     string `json:"name"`
 		Password string `json:"password"`
-		device
+		DeviceInput
 	}
 }
 
@@ -179,7 +179,7 @@ type signInInput struct {
 // the same way and after the same work.
 func (s *Server) signIn(ctx context.Context, in *signInInput) (*output[Session], error) {
 	b := &in.Body
-	dev, err := b.device.parse()
+	dev, err := b.DeviceInput.parse()
 	if err != nil {
 		return nil, err
 	}
