@@ -1,0 +1,59 @@
+package sfu
+
+import (
+	"sync"
+	"time"
+)
+
+// alarm runs one function at the earliest time that anybody asked for, without a goroutine of its own while it waits.
+type alarm struct {
+	clock func() time.Duration
+	f     func(now time.Duration) (next time.Duration) // next 0 = no more until asked
+
+	mu      sync.Mutex
+	timer   *time.Timer
+	due     time.Duration // 0 = not set
+	stopped bool
+	running sync.Mutex // held while f runs
+}
+
+func newAlarm(clock func() time.Duration, f func(now time.Duration) time.Duration) *alarm {
+	a := &alarm{clock: clock, f: f}
+	a.timer = time.AfterFunc(time.Hour, a.fire)
+	a.timer.Stop()
+	return a
+}
+
+// at asks for f to run at due, or earlier if asked for already.
+func (a *alarm) at(due time.Duration) {
+	a.mu.Lock()
+	if !a.stopped && due > 0 && (a.due == 0 || due < a.due) {
+		a.due = due
+		a.timer.Reset(max(0, due-a.clock()))
+	}
+	a.mu.Unlock()
+}
+
+func (a *alarm) fire() {
+	a.running.Lock()
+	defer a.running.Unlock()
+	a.mu.Lock()
+	a.due = 0
+	stopped := a.stopped
+	a.mu.Unlock()
+	if stopped {
+		return
+	}
+	a.at(a.f(a.clock()))
+}
+
+// stop prevents further runs and waits for one in progress. It must not be called from f.
+func (a *alarm) stop() {
+	a.mu.Lock()
+	a.stopped = true
+	a.timer.Stop()
+	a.mu.Unlock()
+	a.running.Lock()
+	//lint:ignore SA2001 waiting is all that is wanted
+	a.running.Unlock()
+}

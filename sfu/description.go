@@ -1,0 +1,351 @@
+package sfu
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"anytime/sfu/codec"
+
+	"github.com/pion/sdp/v3"
+)
+
+// Limits on a session description that comes from outside.
+const (
+	maxDescription   = 1 << 20 // bytes
+	maxSections      = 200     // m-lines
+	maxCandidates    = 100     // in one description, and trickled per transport
+	maxAttributes    = 2000    // per m-line
+	maxStreamsPerSec = 32      // a=ssrc ids per m-line
+	maxRids          = 4       // simulcast layers per m-line
+	maxMid           = 16      // bytes; the header extension of RFC 9143 section 15.1 has room for no more
+)
+
+// ErrDescription is matched by every error that a session description from outside causes.
+var ErrDescription = errors.New("session description refused")
+
+func refuse(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrDescription}, args...)...)
+}
+
+// section is what the media plane needs of one m-line. Where an SDP offer and its answer both speak of something, see
+// [negotiated].
+type section struct {
+	mid  string
+	kind string // "audio", "video", "application", or what else the peer offered
+	// sending and receiving are the direction as the description's author means it.
+	sending, receiving bool
+	rejected           bool // port 0
+	payloads           []payload
+	extensions         map[string]uint8 // URI → id
+	stream, track      string           // msid
+	ssrcs              []uint32
+	groups             []ssrcGroup
+	rids               []string // a=rid … send, in the order of a=simulcast
+}
+
+// payload is one payload type of an m-line.
+type payload struct {
+	pt       uint8
+	kind     codec.Kind
+	rtx      bool
+	apt      uint8 // rtx: the payload type it repairs
+	clock    uint32
+	channels uint8
+	fmtp     string
+	nack     bool
+}
+
+type ssrcGroup struct {
+	semantics string
+	ssrcs     []uint32
+}
+
+func (s *section) payload(pt uint8) (payload, bool) {
+	for _, p := range s.payloads {
+		if p.pt == pt {
+			return p, true
+		}
+	}
+	return payload{}, false
+}
+
+// rtxOf returns the payload type that repairs pt, 0 if none.
+func (s *section) rtxOf(pt uint8) uint8 {
+	for _, p := range s.payloads {
+		if p.rtx && p.apt == pt {
+			return p.pt
+		}
+	}
+	return 0
+}
+
+// parseDescription reads a session description and applies the limits. Errors match [ErrDescription].
+func parseDescription(text string) ([]section, error) {
+	if len(text) > maxDescription {
+		return nil, refuse("%d bytes, at most %d are taken", len(text), maxDescription)
+	}
+	var d sdp.SessionDescription
+	if err := d.UnmarshalString(text); err != nil {
+		return nil, refuse("%v", err)
+	}
+	if len(d.MediaDescriptions) == 0 {
+		return nil, refuse("no media section")
+	}
+	if len(d.MediaDescriptions) > maxSections {
+		return nil, refuse("%d media sections, at most %d are taken", len(d.MediaDescriptions), maxSections)
+	}
+	_, fingerprint := d.Attribute("fingerprint")
+	_, ufrag := d.Attribute("ice-ufrag")
+	_, pwd := d.Attribute("ice-pwd")
+	session := direction(d.Attributes)
+	mids := make(map[string]bool, len(d.MediaDescriptions))
+	sections := make([]section, 0, len(d.MediaDescriptions))
+	candidates := 0
+	for _, m := range d.MediaDescriptions {
+		s, err := parseSection(m, session, &candidates)
+		if err != nil {
+			return nil, err
+		}
+		if mids[s.mid] {
+			return nil, refuse("mid %q used twice", s.mid)
+		}
+		mids[s.mid] = true
+		for _, a := range m.Attributes {
+			switch a.Key {
+			case "fingerprint":
+				fingerprint = true
+			case "ice-ufrag":
+				ufrag = true
+			case "ice-pwd":
+				pwd = true
+			}
+		}
+		sections = append(sections, s)
+	}
+	if !fingerprint || !ufrag || !pwd {
+		return nil, refuse("no DTLS fingerprint or no ICE credentials")
+	}
+	return sections, nil
+}
+
+func direction(attributes []sdp.Attribute) string {
+	for _, a := range attributes {
+		switch a.Key {
+		case "sendrecv", "sendonly", "recvonly", "inactive":
+			return a.Key
+		}
+	}
+	return ""
+}
+
+func parseSection(m *sdp.MediaDescription, session string, candidates *int) (section, error) {
+	s := section{kind: m.MediaName.Media, rejected: m.MediaName.Port.Value == 0, extensions: map[string]uint8{}}
+	if len(m.Attributes) > maxAttributes {
+		return s, refuse("%d attributes in one media section, at most %d are taken", len(m.Attributes), maxAttributes)
+	}
+	mid, ok := m.Attribute("mid")
+	// RFC 9143 section 5.1 has every m-line of a bundle carry a mid; without it nothing can be told apart.
+	if (!ok || mid == "") && !s.rejected {
+		return s, refuse("media section without mid")
+	}
+	if len(mid) > maxMid || strings.ContainsAny(mid, " \t") {
+		return s, refuse("mid of %d bytes, at most %d without blanks are taken", len(mid), maxMid)
+	}
+	s.mid = mid
+	dir := direction(m.Attributes)
+	if dir == "" {
+		dir = session
+	}
+	// RFC 8866 section 6.7: "If none of the attributes … is present …, sendrecv SHOULD be assumed".
+	s.sending = dir == "sendrecv" || dir == "sendonly" || dir == ""
+	s.receiving = dir == "sendrecv" || dir == "recvonly" || dir == ""
+
+	for _, f := range m.MediaName.Formats {
+		if pt, err := strconv.ParseUint(f, 10, 7); err == nil && len(s.payloads) < 128 {
+			s.payloads = append(s.payloads, payload{pt: uint8(pt)})
+		}
+	}
+	var simulcast string
+	for _, a := range m.Attributes {
+		switch a.Key {
+		case "rtpmap", "fmtp", "rtcp-fb":
+			s.payloadAttribute(a.Key, a.Value)
+		case "extmap":
+			s.extmap(a.Value)
+		case "msid":
+			if f := strings.Fields(a.Value); len(f) == 2 {
+				s.stream, s.track = f[0], f[1]
+			}
+		case "ssrc":
+			if err := s.ssrc(a.Value); err != nil {
+				return s, err
+			}
+		case "ssrc-group":
+			f := strings.Fields(a.Value)
+			if len(f) < 2 || len(f) > 8 {
+				return s, refuse("malformed ssrc-group")
+			}
+			g := ssrcGroup{semantics: f[0]}
+			for _, v := range f[1:] {
+				id, err := strconv.ParseUint(v, 10, 32)
+				if err != nil {
+					return s, refuse("malformed ssrc-group")
+				}
+				g.ssrcs = append(g.ssrcs, uint32(id))
+			}
+			if len(s.groups) >= maxStreamsPerSec {
+				return s, refuse("more than %d ssrc-groups in one media section", maxStreamsPerSec)
+			}
+			s.groups = append(s.groups, g)
+		case "rid":
+			f := strings.Fields(a.Value)
+			// RFC 8851 section 4: a=rid:<rid-id> <direction> …
+			if len(f) >= 2 && f[1] == "send" {
+				if len(f[0]) > maxMid || len(s.rids) >= maxRids {
+					return s, refuse("more than %d layers, or a rid of more than %d bytes", maxRids, maxMid)
+				}
+				s.rids = append(s.rids, f[0])
+			}
+		case "simulcast":
+			simulcast = a.Value
+		case "candidate":
+			if *candidates++; *candidates > maxCandidates {
+				return s, refuse("more than %d candidates", maxCandidates)
+			}
+		}
+	}
+	if simulcast == "" {
+		// RFC 8853 section 5.1 lets a=rid stand without a=simulcast; then it is no simulcast and only one is sent.
+		return s, nil
+	}
+	return s, nil
+}
+
+func (s *section) payloadAttribute(key, value string) {
+	head, rest, ok := strings.Cut(value, " ")
+	if !ok {
+		return
+	}
+	pt, err := strconv.ParseUint(head, 10, 7)
+	if err != nil {
+		return // a=rtcp-fb:* among them: we need feedback types only where they are said per payload type
+	}
+	for i := range s.payloads {
+		p := &s.payloads[i]
+		if p.pt != uint8(pt) {
+			continue
+		}
+		switch key {
+		case "rtpmap":
+			// RFC 8866 section 6.6: a=rtpmap:<payload type> <encoding name>/<clock rate>[/<encoding parameters>]
+			f := strings.Split(rest, "/")
+			if len(f) < 2 {
+				return
+			}
+			clock, err := strconv.ParseUint(f[1], 10, 31)
+			if err != nil {
+				return
+			}
+			p.clock = uint32(clock)
+			if len(f) > 2 {
+				n, _ := strconv.ParseUint(f[2], 10, 8)
+				p.channels = uint8(n)
+			}
+			p.rtx = strings.EqualFold(f[0], "rtx")
+			p.kind = codec.KindOf(s.kind + "/" + f[0])
+		case "fmtp":
+			p.fmtp = rest
+			// RFC 4588 section 8.1: "apt" names the payload type of the original stream.
+			for f := range strings.SplitSeq(rest, ";") {
+				if v, ok := strings.CutPrefix(strings.TrimSpace(f), "apt="); ok {
+					if apt, err := strconv.ParseUint(v, 10, 7); err == nil {
+						p.apt = uint8(apt)
+					}
+				}
+			}
+		case "rtcp-fb":
+			if strings.TrimSpace(rest) == "nack" {
+				p.nack = true
+			}
+		}
+		return
+	}
+}
+
+func (s *section) extmap(value string) {
+	// RFC 8285 section 5: a=extmap:<value>["/"<direction>] <URI> …
+	f := strings.Fields(value)
+	if len(f) < 2 {
+		return
+	}
+	id, _, _ := strings.Cut(f[0], "/")
+	n, err := strconv.ParseUint(id, 10, 8)
+	// We send the one-byte form: ids 1 to 14.
+	if err != nil || n < 1 || n > 14 {
+		return
+	}
+	s.extensions[f[1]] = uint8(n)
+}
+
+func (s *section) ssrc(value string) error {
+	head, rest, _ := strings.Cut(value, " ")
+	id, err := strconv.ParseUint(head, 10, 32)
+	if err != nil {
+		return refuse("malformed ssrc")
+	}
+	known := false
+	for _, have := range s.ssrcs {
+		known = known || have == uint32(id)
+	}
+	if !known {
+		if len(s.ssrcs) >= maxStreamsPerSec {
+			return refuse("more than %d sources in one media section", maxStreamsPerSec)
+		}
+		s.ssrcs = append(s.ssrcs, uint32(id))
+	}
+	if s.track == "" {
+		if v, ok := strings.CutPrefix(rest, "msid:"); ok {
+			if f := strings.Fields(v); len(f) == 2 {
+				s.stream, s.track = f[0], f[1]
+			}
+		}
+	}
+	return nil
+}
+
+// group returns the partner of ssrc in a group of that semantics where ssrc is the first: RFC 5576 section 4.2, with FID
+// as RFC 4588 section 8.6 uses it.
+func (s *section) group(semantics string, ssrc uint32) (uint32, bool) {
+	for _, g := range s.groups {
+		if g.semantics == semantics && len(g.ssrcs) == 2 && g.ssrcs[0] == ssrc {
+			return g.ssrcs[1], true
+		}
+	}
+	return 0, false
+}
+
+// negotiated is an m-line as offer and answer agree on it: payload types and extension ids that both name, and the
+// sources that the sender declared.
+func negotiated(sender, receiver *section) section {
+	out := *sender
+	out.rejected = sender.rejected || receiver.rejected
+	out.sending = sender.sending && receiver.receiving && !out.rejected
+	out.receiving = sender.receiving && receiver.sending && !out.rejected
+	// The order of the answer's author is its preference (RFC 3264 section 6.1), so take the receiver's list.
+	out.payloads = nil
+	for _, p := range receiver.payloads {
+		if own, ok := sender.payload(p.pt); ok && own.clock != 0 {
+			own.nack = own.nack && p.nack
+			out.payloads = append(out.payloads, own)
+		}
+	}
+	out.extensions = make(map[string]uint8, len(receiver.extensions))
+	for uri, id := range receiver.extensions {
+		if sender.extensions[uri] == id {
+			out.extensions[uri] = id
+		}
+	}
+	return out
+}

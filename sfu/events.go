@@ -1,0 +1,102 @@
+package sfu
+
+import "fmt"
+
+// Target names one of a participant's peer connections, with the numbers of the room contract's SignalTarget.
+type Target uint8
+
+const (
+	// Publisher is the peer connection that the client offers.
+	Publisher Target = iota
+	// Subscriber is the one that the server offers.
+	Subscriber
+)
+
+func (t Target) String() string {
+	switch t {
+	case Publisher:
+		return "publisher"
+	case Subscriber:
+		return "subscriber"
+	}
+	return fmt.Sprintf("target %d", uint8(t))
+}
+
+// State is the state of a peer connection.
+type State uint8
+
+const (
+	// Connected: media flows.
+	Connected State = iota + 1
+	// Disconnected: nothing has been heard for 5 s; it may recover by itself.
+	Disconnected
+	// Failed: it needs an ICE restart, or a new session.
+	Failed
+)
+
+func (s State) String() string {
+	switch s {
+	case Connected:
+		return "connected"
+	case Disconnected:
+		return "disconnected"
+	case Failed:
+		return "failed"
+	}
+	return "new"
+}
+
+// Event is one of the types below.
+type Event interface{ event() }
+
+// OfferReady carries the server's offer for the subscriber peer connection. The next one comes only after its answer.
+type OfferReady struct {
+	ID  uint32
+	SDP string
+}
+
+// CandidateFound carries a candidate that is in no description. Candidates on the shared ports are gathered before a
+// description leaves, so there is none for now.
+type CandidateFound struct {
+	Target   Target
+	InitJSON string
+}
+
+// TransportState tells a change of a peer connection.
+type TransportState struct {
+	Target Target
+	State  State
+}
+
+// PublicationStarted tells that an announced track has its m-line: subscribers are now offered it. Its media may come a
+// moment later, or when it is unmuted.
+type PublicationStarted struct {
+	TrackID  string
+	MimeType string
+	// Layers is how many simulcast layers were negotiated, 1 without simulcast.
+	Layers int
+}
+
+// PublicationEnded tells that the publisher's description no longer sends the track, without Unpublish having been
+// called. It is gone, and its subscriptions with it.
+type PublicationEnded struct{ TrackID string }
+
+// DataReceived carries a message of the client's data channels. Payload is the receiver's.
+type DataReceived struct {
+	Reliable bool
+	Payload  []byte
+}
+
+// SubscriptionFailed tells that a subscription has ended because of Err, such as [ErrCodec].
+type SubscriptionFailed struct {
+	TrackID string
+	Err     error
+}
+
+func (OfferReady) event()         {}
+func (CandidateFound) event()     {}
+func (TransportState) event()     {}
+func (PublicationStarted) event() {}
+func (PublicationEnded) event()   {}
+func (DataReceived) event()       {}
+func (SubscriptionFailed) event() {}

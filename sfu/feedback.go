@@ -1,0 +1,270 @@
+package sfu
+
+import (
+	"time"
+
+	"github.com/pion/rtcp"
+)
+
+const (
+	// transportFeedbackInterval is what libwebrtc's own receiver uses at ordinary rates.
+	transportFeedbackInterval = 100 * time.Millisecond
+	receiverReportInterval    = time.Second
+	senderReportInterval      = time.Second
+	// nackReorder is how long a gap may be mere reordering; nackTick how often what is missing is looked at again.
+	nackReorder = 10 * time.Millisecond
+	nackTick    = 20 * time.Millisecond
+	// idleAfter stops routine feedback to a peer that sends nothing.
+	idleAfter = 5 * time.Second
+	// maxNACKPairs bounds one NACK packet: 17 sequence numbers each.
+	maxNACKPairs = 64
+)
+
+// feedback is the alarm of a peer connection that publishes: NACKs, keyframe requests, transport-wide feedback and
+// receiver reports, each when due. It returns when to be called next.
+func (in *ingest) feedback(now time.Duration) (next time.Duration) {
+	soonest := func(at time.Duration) {
+		if next == 0 || at < next {
+			next = at
+		}
+	}
+	var out []rtcp.Packet
+	in.mu.Lock()
+	if in.closed {
+		in.mu.Unlock()
+		return 0
+	}
+	idle := now-in.last > idleAfter
+	if in.pending && now >= in.nextTWCC {
+		out = append(out, in.recorder.BuildFeedbackPacket()...)
+		in.pending = false
+	}
+	if now >= in.nextTWCC {
+		in.nextTWCC = now + transportFeedbackInterval
+	}
+	report := now >= in.nextRR
+	if report {
+		in.nextRR = now + receiverReportInterval
+	}
+	layers := make([]*layer, 0, 8)
+	for _, s := range in.sections {
+		if s.pub == nil {
+			continue
+		}
+		for i := range s.pub.layers {
+			if l := s.pub.layers[i].Load(); l != nil {
+				layers = append(layers, l)
+			}
+		}
+	}
+	if !idle {
+		soonest(in.nextTWCC)
+	} else {
+		in.active.Store(false)
+	}
+	in.mu.Unlock()
+
+	rtt := in.p.rtt()
+	var blocks []rtcp.ReceptionReport
+	for _, l := range layers {
+		nack, lost, waiting := l.nacks(now, rtt)
+		if nack != nil {
+			out = append(out, nack)
+		}
+		if waiting {
+			soonest(now + nackTick)
+		}
+		if lost > 0 {
+			l.requestKeyframe(now)
+		}
+		send, due := l.keyframes.due(now, rtt)
+		if send {
+			l.mu.Lock()
+			l.stats.PLIs++
+			out = append(out, &rtcp.PictureLossIndication{SenderSSRC: feedbackSSRC, MediaSSRC: l.ssrc})
+			l.mu.Unlock()
+		}
+		if due != 0 {
+			soonest(due)
+		}
+		if report && !idle {
+			if b, ok := l.receptionReport(now); ok {
+				blocks = append(blocks, b)
+			}
+		}
+		if report && l.pub.cfg.Kind == Video && l.seen.Load() != 0 && !l.live(now) && !l.silent.Swap(true) {
+			l.pub.retarget(now)
+		}
+	}
+	for len(blocks) > 0 {
+		// RFC 3550 section 6.4.2: at most 31 report blocks in one packet.
+		n := min(len(blocks), 31)
+		out = append(out, &rtcp.ReceiverReport{SSRC: feedbackSSRC, Reports: blocks[:n]})
+		blocks = blocks[n:]
+	}
+	if len(out) > 0 {
+		in.write(out)
+	}
+	return next
+}
+
+// nacks returns the NACK to send now. waiting reports that packets are still missing.
+func (l *layer) nacks(now, rtt time.Duration) (nack rtcp.Packet, lost int, waiting bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.nack {
+		l.missing.Reset()
+		return nil, 0, false
+	}
+	l.due, lost = l.missing.Due(now, rtt, l.due[:0])
+	l.stats.Lost += uint64(lost)
+	if len(l.due) > 0 {
+		n := &rtcp.TransportLayerNack{SenderSSRC: feedbackSSRC, MediaSSRC: l.ssrc}
+		for _, s := range l.due {
+			// RFC 4585 section 6.2.1: a packet id and a bitmask of the sixteen that follow it.
+			if k := len(n.Nacks) - 1; k >= 0 {
+				if d := uint16(s) - n.Nacks[k].PacketID; d >= 1 && d <= 16 {
+					n.Nacks[k].LostPackets |= 1 << (d - 1)
+					continue
+				}
+			}
+			if len(n.Nacks) == maxNACKPairs {
+				break
+			}
+			n.Nacks = append(n.Nacks, rtcp.NackPair{PacketID: uint16(s)})
+		}
+		l.stats.NACKs++
+		nack = n
+	}
+	return nack, lost, l.missing.Len() > 0
+}
+
+// receptionReport returns the report block about a layer.
+func (l *layer) receptionReport(now time.Duration) (rtcp.ReceptionReport, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r, ok := l.reception.Report()
+	if !ok || l.ssrc == 0 {
+		return rtcp.ReceptionReport{}, false
+	}
+	l.stats.FractionLost = float64(r.FractionLost) / 256
+	l.stats.TotalLost = int64(r.TotalLost)
+	if clock := l.pub.clock(); clock != 0 {
+		l.stats.Jitter = time.Duration(r.Jitter) * time.Second / time.Duration(clock)
+	}
+	b := rtcp.ReceptionReport{SSRC: l.ssrc, FractionLost: r.FractionLost, TotalLost: uint32(r.TotalLost) & 0xffffff,
+		LastSequenceNumber: r.HighestSequence, Jitter: r.Jitter}
+	if l.sr.ntp != 0 {
+		// RFC 3550 section 6.4.1: LSR is "the middle 32 bits out of 64 in the NTP timestamp", DLSR in units of 1/65536 s.
+		b.LastSenderReport = uint32(l.sr.ntp >> 16)
+		b.Delay = uint32((now - l.sr.arrival) * 65536 / time.Second)
+	}
+	return b, true
+}
+
+func (in *ingest) sendPLI(ssrc uint32) {
+	if ssrc == 0 {
+		return
+	}
+	in.write([]rtcp.Packet{&rtcp.PictureLossIndication{SenderSSRC: feedbackSSRC, MediaSSRC: ssrc}})
+}
+
+// rtcp takes the parts of the peer's RTCP that are about ssrc, which is a source of the peer.
+func (in *ingest) rtcp(ssrc uint32, pkts []rtcp.Packet, at time.Duration) {
+	for _, p := range pkts {
+		sr, ok := p.(*rtcp.SenderReport)
+		if !ok || sr.SSRC != ssrc {
+			continue
+		}
+		in.mu.Lock()
+		src := in.sources[ssrc]
+		in.mu.Unlock()
+		if src == nil || src.rtx {
+			continue
+		}
+		src.layer.mu.Lock()
+		src.layer.sr = senderReport{ntp: sr.NTPTime, arrival: at}
+		src.layer.mu.Unlock()
+		if capture, ok := in.p.captured(sr.NTPTime, at); ok {
+			src.pub.report(src.layer.index, sr.RTPTime, capture)
+		}
+	}
+}
+
+// returns reads the feedback of a peer connection that subscribes.
+type returns struct {
+	find func(ssrc uint32) *subscription
+	// transport counts transport-wide feedback; bitrate is the receiver's estimate in bits per second.
+	transport func(received, lost int)
+	bitrate   func(bps float64)
+}
+
+// rtcp takes the parts of the peer's RTCP that are about ssrc, which is a source of ours.
+func (r *returns) rtcp(ssrc uint32, pkts []rtcp.Packet, now time.Duration, wall time.Time) {
+	for _, p := range pkts {
+		switch p := p.(type) {
+		case *rtcp.ReceiverReport:
+			r.blocks(ssrc, p.Reports, now, wall)
+		case *rtcp.SenderReport:
+			r.blocks(ssrc, p.Reports, now, wall)
+		case *rtcp.TransportLayerNack:
+			if s := r.find(ssrc); s != nil && p.MediaSSRC == ssrc {
+				var list [maxResend]uint16
+				n := 0
+				for i := range p.Nacks {
+					p.Nacks[i].Range(func(seq uint16) bool {
+						if n == len(list) {
+							return false
+						}
+						list[n] = seq
+						n++
+						return true
+					})
+				}
+				s.nacked(list[:n], now)
+			}
+		case *rtcp.PictureLossIndication:
+			if s := r.find(ssrc); s != nil && p.MediaSSRC == ssrc {
+				s.keyframeRequested(now)
+			}
+		case *rtcp.FullIntraRequest:
+			// RFC 5104 section 4.3.1: the FCI entries name the sources; the header's media source is unused.
+			for _, e := range p.FIR {
+				if e.SSRC == ssrc {
+					if s := r.find(ssrc); s != nil {
+						s.keyframeRequested(now)
+					}
+				}
+			}
+		case *rtcp.ReceiverEstimatedMaximumBitrate:
+			if len(p.SSRCs) > 0 && p.SSRCs[0] == ssrc {
+				r.bitrate(float64(p.Bitrate))
+			}
+		case *rtcp.TransportLayerCC:
+			received := 0
+			for _, d := range p.RecvDeltas {
+				if d.Type != rtcp.TypeTCCPacketNotReceived {
+					received++
+				}
+			}
+			r.transport(received, max(0, int(p.PacketStatusCount)-received))
+		}
+	}
+}
+
+func (r *returns) blocks(ssrc uint32, list []rtcp.ReceptionReport, now time.Duration, wall time.Time) {
+	for i := range list {
+		if list[i].SSRC == ssrc {
+			if s := r.find(ssrc); s != nil {
+				s.received(&list[i], now, wall)
+			}
+		}
+	}
+}
+
+// clock returns the RTP clock rate of the publication.
+func (pub *publication) clock() uint32 {
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	return pub.format.clock
+}

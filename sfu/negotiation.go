@@ -1,0 +1,452 @@
+package sfu
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"anytime/sfu/codec"
+
+	"github.com/pion/webrtc/v4"
+)
+
+// coalesce is how long the offer for a change waits for further changes. Changes while an offer is outstanding wait for
+// its answer anyway.
+const coalesce = 3 * time.Millisecond
+
+// negotiation serialises the session descriptions of one participant. Offers of ours are made by a goroutine that lives
+// only while there is something to offer: subscriptions change from the goroutines of other participants, which must
+// not wait for ours.
+type negotiation struct {
+	p *Participant
+
+	// mu is held while a description is made or applied; the fields below it belong to it.
+	mu          sync.Mutex
+	lines       []*line
+	reusable    map[*webrtc.RTPTransceiver]bool
+	offered     []section
+	text        string // the latest offer
+	hadVideo    bool   // an answer has told the subscriber's video codecs
+	offerID     uint32
+	publishable bool // an offer of the client's has been answered
+
+	wish        sync.Mutex
+	dirty       bool
+	restarting  bool
+	resend      bool // the outstanding offer may have been lost
+	outstanding bool
+	running     bool
+	first       bool // the first offer has been made
+}
+
+// line is an m-line of the subscriber's peer connection in use.
+type line struct {
+	sub         *subscription
+	sender      *webrtc.RTPSender
+	transceiver *webrtc.RTPTransceiver
+	track       *outTrack
+	established bool
+}
+
+// kick has the subscriptions' state offered.
+func (n *negotiation) kick() { n.ask(false) }
+
+// restart asks for an offer with new ICE credentials. An outstanding offer, which may have been lost with the
+// connection, is told again first: RFC 8829 section 5.2.1 knows no new offer before its answer.
+func (n *negotiation) restart() { n.ask(true) }
+
+func (n *negotiation) ask(restart bool) {
+	p := n.p
+	p.mu.Lock()
+	closed := p.closed
+	if !closed {
+		p.work.Add(1)
+	}
+	p.mu.Unlock()
+	if closed {
+		return
+	}
+	n.wish.Lock()
+	defer n.wish.Unlock()
+	n.dirty = true
+	n.restarting = n.restarting || restart
+	n.resend = n.resend || restart && n.outstanding
+	if n.running || n.outstanding && !n.resend {
+		p.work.Done()
+		return
+	}
+	n.running = true
+	go n.run()
+}
+
+// run makes offers until there is nothing to offer or one is outstanding.
+func (n *negotiation) run() {
+	p := n.p
+	defer p.work.Done()
+	for {
+		n.wish.Lock()
+		wait := n.first && !n.restarting
+		n.wish.Unlock()
+		if wait {
+			t := time.NewTimer(coalesce)
+			select {
+			case <-t.C:
+			case <-p.done:
+				t.Stop()
+			}
+		}
+		n.wish.Lock()
+		select {
+		case <-p.done:
+			n.running = false
+			n.wish.Unlock()
+			return
+		default:
+		}
+		if n.outstanding && n.resend {
+			n.resend = false
+			n.wish.Unlock()
+			n.again()
+			continue
+		}
+		if !n.dirty || n.outstanding {
+			n.running = false
+			n.wish.Unlock()
+			return
+		}
+		restart := n.restarting
+		n.dirty, n.restarting, n.resend = false, false, false
+		n.wish.Unlock()
+		if err := n.offer(restart); err != nil {
+			p.log.Warn("the server's offer failed", "err", err)
+			p.notify(TransportState{Target: Subscriber, State: Failed})
+		}
+	}
+}
+
+// again tells the outstanding offer once more.
+func (n *negotiation) again() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.wish.Lock()
+	outstanding := n.outstanding
+	n.wish.Unlock()
+	if outstanding {
+		n.p.notify(OfferReady{ID: n.offerID, SDP: n.text})
+	}
+}
+
+// offer brings the m-lines in line with the subscriptions and offers the change.
+func (n *negotiation) offer(restart bool) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.p
+	t := p.transports[Subscriber].Load()
+	changed, failed := n.reconcile(t)
+	for s, err := range failed {
+		p.drop(s)
+		p.notify(SubscriptionFailed{TrackID: s.pub.id, Err: err})
+	}
+	if !changed && !restart && n.offerID > 0 {
+		return nil
+	}
+	if restart && n.offerID == 0 {
+		restart = false
+	}
+	if restart {
+		t.forgetCandidates()
+	}
+	text, err := t.offer(restart)
+	if err != nil {
+		return err
+	}
+	if n.offered, err = parseDescription(text); err != nil {
+		return fmt.Errorf("reading our own offer: %w", err)
+	}
+	n.offerID++
+	n.text = text
+	n.wish.Lock()
+	n.outstanding, n.first = true, true
+	n.wish.Unlock()
+	p.notify(OfferReady{ID: n.offerID, SDP: text})
+	return nil
+}
+
+// reconcile takes the m-lines of ended subscriptions back and gives new ones their own. m-lines never go away
+// (RFC 3264 section 8), so one that was taken back is used again.
+func (n *negotiation) reconcile(t *transport) (changed bool, failed map[*subscription]error) {
+	failed = map[*subscription]error{}
+	keep := n.lines[:0]
+	for _, l := range n.lines {
+		l.sub.mu.Lock()
+		ended := l.sub.ended
+		l.sub.mu.Unlock()
+		if !ended {
+			keep = append(keep, l)
+			continue
+		}
+		changed = true
+		if err := t.pc.RemoveTrack(l.sender); err != nil {
+			n.p.log.Debug("taking an m-line back", "err", err)
+		}
+	}
+	clear(n.lines[len(keep):])
+	n.lines = keep
+
+	n.p.mu.Lock()
+	var waiting []*subscription
+	for _, s := range n.p.subs {
+		if s.line == nil {
+			waiting = append(waiting, s)
+		}
+	}
+	n.p.mu.Unlock()
+	for _, s := range waiting {
+		if !s.pub.isReady() {
+			continue
+		}
+		l, err := n.add(t, s)
+		if err != nil {
+			failed[s] = err
+			continue
+		}
+		s.line = l
+		n.lines = append(n.lines, l)
+		changed = true
+	}
+	return changed, failed
+}
+
+// add gives s an m-line.
+func (n *negotiation) add(t *transport, s *subscription) (*line, error) {
+	kind := webrtc.RTPCodecTypeAudio
+	if s.pub.cfg.Kind == Video {
+		kind = webrtc.RTPCodecTypeVideo
+	}
+	track := &outTrack{sink: &t.sink, id: s.pub.id, stream: s.pub.streamID(), kind: kind}
+	l := &line{sub: s, track: track}
+	reuse := false
+	for tr := range n.reusable {
+		reuse = reuse || tr.Kind() == kind && tr.Sender() == nil
+	}
+	var err error
+	if reuse {
+		l.sender, err = t.pc.AddTrack(track)
+	} else if len(t.pc.GetTransceivers()) >= maxSections-1 {
+		return nil, fmt.Errorf("%w: %d media sections", ErrLimit, maxSections)
+	} else {
+		l.transceiver, err = t.pc.AddTransceiverFromTrack(track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+		if err == nil {
+			l.sender = l.transceiver.Sender()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("adding an m-line: %w", err)
+	}
+	if l.transceiver == nil {
+		for _, tr := range t.pc.GetTransceivers() {
+			if tr.Sender() == l.sender {
+				l.transceiver = tr
+			}
+		}
+		delete(n.reusable, l.transceiver)
+	}
+	if l.transceiver == nil {
+		return nil, errors.New("adding an m-line: it has no transceiver")
+	}
+	if err := l.transceiver.SetCodecPreferences(n.preferences(s.pub)); err != nil {
+		_ = t.pc.RemoveTrack(l.sender)
+		return nil, ErrCodec
+	}
+	return l, nil
+}
+
+// preferences are the codecs to offer for a publication: its own, but on the first video m-line all, because the answer
+// to that one tells Pion for good which ones the subscriber has.
+func (n *negotiation) preferences(pub *publication) []webrtc.RTPCodecParameters {
+	pub.mu.Lock()
+	main, formats := pub.format, pub.formats
+	pub.mu.Unlock()
+	if pub.cfg.Kind == Audio {
+		return audioCodecs(stereo(formats))
+	}
+	own := videoCodecs(main.kind)
+	if n.hadVideo {
+		return own
+	}
+	for _, c := range videoCodecs(codec.Unknown) {
+		known := false
+		for _, o := range own {
+			known = known || o.PayloadType == c.PayloadType
+		}
+		if !known {
+			own = append(own, c)
+		}
+	}
+	return own
+}
+
+func stereo(formats []payload) bool {
+	for _, f := range formats {
+		if f.kind == codec.Opus && strings.Contains(f.fmtp, "stereo=1") {
+			return true
+		}
+	}
+	return false
+}
+
+// Answer takes the client's answer to the offer of that id; 0 stands for the outstanding one. An answer to another offer
+// is [ErrStaleAnswer]; any other error leaves the subscriber's peer connection unusable.
+func (p *Participant) Answer(id uint32, sdp string) error {
+	n := &p.nego
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.wish.Lock()
+	outstanding := n.outstanding
+	n.wish.Unlock()
+	t := p.transports[Subscriber].Load()
+	if t == nil || t.closed.Load() {
+		return ErrClosed
+	}
+	if !outstanding || id != 0 && id != n.offerID {
+		return ErrStaleAnswer
+	}
+	sections, err := parseDescription(sdp)
+	if err != nil {
+		return err
+	}
+	if err := guard(p.log, func() error { return t.answered(sdp) }); err != nil {
+		return err
+	}
+	n.settle(t, sections)
+	n.wish.Lock()
+	n.outstanding = false
+	again := n.dirty
+	n.wish.Unlock()
+	if again {
+		n.kick()
+	}
+	return nil
+}
+
+// settle brings the answered m-lines into use.
+func (n *negotiation) settle(t *transport, answer []section) {
+	p := n.p
+	offered := make(map[string]*section, len(n.offered))
+	for i := range n.offered {
+		offered[n.offered[i].mid] = &n.offered[i]
+	}
+	answered := make(map[string]*section, len(answer))
+	for i := range answer {
+		answered[answer[i].mid] = &answer[i]
+		n.hadVideo = n.hadVideo || answer[i].kind == "video"
+	}
+	n.reusable = map[*webrtc.RTPTransceiver]bool{}
+	for _, tr := range t.pc.GetTransceivers() {
+		if a := answered[tr.Mid()]; tr.Sender() == nil && a != nil && !a.rejected {
+			n.reusable[tr] = true
+		}
+	}
+	for _, l := range n.lines {
+		mid := l.transceiver.Mid()
+		o, a := offered[mid], answered[mid]
+		if l.established || o == nil {
+			continue // not part of this offer
+		}
+		var err error
+		if a == nil {
+			err = ErrCodec
+		} else if agreed := negotiated(o, a); !agreed.sending {
+			err = ErrCodec
+		} else {
+			err = l.sub.establish(t.out, &agreed, l.track.ssrc, l.track.repair)
+		}
+		if err != nil {
+			p.drop(l.sub)
+			if !errors.Is(err, ErrClosed) {
+				p.notify(SubscriptionFailed{TrackID: l.sub.pub.id, Err: err})
+			}
+			continue
+		}
+		l.established = true
+		p.mu.Lock()
+		p.bySSRC[l.track.ssrc] = l.sub
+		p.mu.Unlock()
+		if t.up.Load() {
+			p.feed(l.sub)
+		}
+	}
+}
+
+// Offer takes the client's offer for the publisher's peer connection, an ICE restart included, and returns the answer.
+// Errors that match [ErrDescription] are the client's fault. What was negotiated before keeps working.
+func (p *Participant) Offer(sdp string) (answer string, err error) {
+	sections, err := parseDescription(sdp)
+	if err != nil {
+		return "", err
+	}
+	n := &p.nego
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	t, err := p.publisher()
+	if err != nil {
+		return "", err
+	}
+	t.forgetCandidates()
+	err = guard(p.log, func() error {
+		answer, err = t.answer(sdp)
+		return err
+	})
+	if err != nil {
+		n.recoverFrom(t)
+		return "", err
+	}
+	ours, err := parseDescription(answer)
+	if err != nil {
+		return "", fmt.Errorf("reading our own answer: %w", err)
+	}
+	n.publishable = true
+	byMid := make(map[string]*section, len(ours))
+	for i := range ours {
+		byMid[ours[i].mid] = &ours[i]
+	}
+	agreed := make([]section, 0, len(sections))
+	for i := range sections {
+		if a := byMid[sections[i].mid]; a != nil {
+			agreed = append(agreed, negotiated(&sections[i], a))
+		}
+	}
+	t.in.describe(agreed)
+	p.mu.Lock()
+	p.sections = agreed
+	ended := p.bindLocked()
+	p.mu.Unlock()
+	for _, pub := range ended {
+		p.endPublication(pub)
+		p.notify(PublicationEnded{TrackID: pub.id})
+	}
+	return answer, nil
+}
+
+// recoverFrom makes the publisher's peer connection take offers again after one that it choked on halfway.
+func (n *negotiation) recoverFrom(t *transport) {
+	if t.pc.SignalingState() == webrtc.SignalingStateStable {
+		return
+	}
+	if !n.publishable {
+		// Nothing was connected: begin anew.
+		n.p.transports[Publisher].CompareAndSwap(t, nil)
+		t.close()
+		return
+	}
+	// Finish the exchange, whatever it was: only a stable connection takes the next offer.
+	_ = guard(n.p.log, func() error {
+		d, err := t.pc.CreateAnswer(nil)
+		if err != nil {
+			return err
+		}
+		return t.pc.SetLocalDescription(d)
+	})
+}

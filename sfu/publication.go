@@ -1,0 +1,418 @@
+package sfu
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"anytime/sfu/codec"
+	"anytime/sfu/forward"
+	"anytime/sfu/history"
+	"anytime/sfu/speakers"
+)
+
+// Kind is the kind of a track.
+type Kind uint8
+
+// The kinds.
+const (
+	Audio Kind = iota
+	Video
+)
+
+func (k Kind) String() string {
+	if k == Video {
+		return "video"
+	}
+	return "audio"
+}
+
+// Layer is the size of one simulcast layer, as the publisher announced it.
+type Layer struct {
+	// Quality is 0 for the lowest.
+	Quality       uint8
+	Width, Height uint32
+	// Bitrate is in bits per second.
+	Bitrate uint32
+}
+
+// PublicationConfig announces a track.
+type PublicationConfig struct {
+	// ID is the track's id, unique in the room.
+	ID string
+	// CID is the track id that the publisher's SDP will carry in its msid. When none matches, the track takes the first
+	// m-line of its kind that nobody announced.
+	CID  string
+	Kind Kind
+	// Stream is the id of the stream that the track is shown to subscribers in; empty means ID.
+	Stream string
+	Muted  bool
+	// Layers, if known, let a subscriber's wish for a size find its layer.
+	Layers []Layer
+}
+
+// layerSilence is how long a simulcast layer may send nothing before its subscribers are moved to another.
+const layerSilence = 3 * time.Second
+
+// publication is one announced track of a participant.
+type publication struct {
+	cfg   PublicationConfig
+	id    string
+	owner *Participant
+	room  *room
+	voice *speakers.Track // audio only
+
+	// started holds the subscriptions that are fed. It is copied on write, so that fan-out takes no lock.
+	started atomic.Pointer[[]*subscription]
+	layers  [forward.MaxLayers]atomic.Pointer[layer]
+	muted   atomic.Bool
+
+	mu       sync.Mutex
+	ready    bool // the codec is known: format is set
+	ended    bool
+	format   payload
+	formats  []payload // all that may come
+	wanted   []*subscription
+	timeline *forward.Timeline
+}
+
+func newPublication(p *Participant, cfg PublicationConfig) *publication {
+	pub := &publication{cfg: cfg, id: cfg.ID, owner: p, room: p.room, timeline: forward.NewTimeline(90000)}
+	pub.cfg.Layers = slices.Clone(cfg.Layers)
+	slices.SortFunc(pub.cfg.Layers, func(a, b Layer) int { return int(a.Quality) - int(b.Quality) })
+	pub.muted.Store(cfg.Muted)
+	pub.started.Store(new([]*subscription))
+	if cfg.Kind == Audio {
+		pub.voice = pub.room.listen(p.cfg.ID)
+	}
+	return pub
+}
+
+// streamID is the msid stream that subscribers see: the publisher's id leads it.
+func (pub *publication) streamID() string {
+	if pub.cfg.Stream != "" {
+		return pub.owner.cfg.ID + "|" + pub.cfg.Stream
+	}
+	return pub.owner.cfg.ID + "|" + pub.id
+}
+
+// bind tells the publication what its m-line was negotiated to. It returns the subscriptions that can now be offered,
+// and whether this is the first time.
+func (pub *publication) bind(s *section) (waiting []*subscription, first bool) {
+	var formats []payload
+	for _, p := range s.payloads {
+		if !p.rtx && p.kind != codec.Unknown {
+			formats = append(formats, p)
+		}
+	}
+	if len(formats) == 0 {
+		return nil, false
+	}
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	if pub.ended {
+		return nil, false
+	}
+	pub.formats = formats
+	if pub.ready {
+		return nil, false
+	}
+	pub.ready, pub.format = true, formats[0]
+	pub.timeline = forward.NewTimeline(formats[0].clock)
+	return slices.Clone(pub.wanted), true
+}
+
+func (pub *publication) isReady() bool {
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	return pub.ready && !pub.ended
+}
+
+// want adds a subscription that isn't fed yet. It reports false when the publication has ended.
+func (pub *publication) want(s *subscription) bool {
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	if pub.ended {
+		return false
+	}
+	pub.wanted = append(pub.wanted, s)
+	return true
+}
+
+// feed begins to forward to s.
+func (pub *publication) feed(s *subscription) {
+	pub.mu.Lock()
+	if pub.ended || slices.Contains(*pub.started.Load(), s) {
+		pub.mu.Unlock()
+		return
+	}
+	list := append(slices.Clone(*pub.started.Load()), s)
+	pub.started.Store(&list)
+	pub.mu.Unlock()
+	s.retarget(pub.owner.server.now())
+}
+
+// forget ends forwarding to s.
+func (pub *publication) forget(s *subscription) {
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	pub.wanted = slices.DeleteFunc(pub.wanted, func(o *subscription) bool { return o == s })
+	if old := *pub.started.Load(); slices.Contains(old, s) {
+		list := slices.DeleteFunc(slices.Clone(old), func(o *subscription) bool { return o == s })
+		pub.started.Store(&list)
+	}
+}
+
+// end stops the publication and returns the subscriptions it had. Only the first call returns any.
+func (pub *publication) end() []*subscription {
+	pub.mu.Lock()
+	if pub.ended {
+		pub.mu.Unlock()
+		return nil
+	}
+	pub.ended = true
+	subs := pub.wanted
+	pub.wanted = nil
+	pub.started.Store(new([]*subscription))
+	pub.mu.Unlock()
+	pub.room.removePublication(pub)
+	if pub.voice != nil {
+		pub.room.unlisten(pub.voice)
+	}
+	for i := range pub.layers {
+		if l := pub.layers[i].Load(); l != nil {
+			l.clear()
+		}
+	}
+	return subs
+}
+
+func (pub *publication) setMuted(muted bool) {
+	if pub.muted.Swap(muted) == muted {
+		return
+	}
+	if muted && pub.voice != nil {
+		pub.room.silence(pub.voice)
+	}
+	for _, s := range *pub.started.Load() {
+		s.setMuted(muted)
+	}
+}
+
+// layer returns the layer of that index, which it makes on first use.
+func (pub *publication) layer(index uint8) *layer {
+	if l := pub.layers[index].Load(); l != nil {
+		return l
+	}
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	if l := pub.layers[index].Load(); l != nil {
+		return l
+	}
+	l := newLayer(pub, index)
+	pub.layers[index].Store(l)
+	return l
+}
+
+// deliver hands one received packet to every subscription that is fed.
+func (pub *publication) deliver(p *packet) {
+	for _, s := range *pub.started.Load() {
+		s.forward(p)
+	}
+}
+
+// retarget lets every subscription choose its layer again: one came or went.
+func (pub *publication) retarget(now time.Duration) {
+	for _, s := range *pub.started.Load() {
+		s.retarget(now)
+	}
+}
+
+// nearest returns the layer to forward when want is wanted: the highest not above it that is being sent, else the lowest
+// above it, else want itself.
+func (pub *publication) nearest(want int, now time.Duration) int {
+	for i := min(want, forward.MaxLayers-1); i >= 0; i-- {
+		if l := pub.layers[i].Load(); l != nil && l.live(now) {
+			return i
+		}
+	}
+	for i := want + 1; i < forward.MaxLayers; i++ {
+		if l := pub.layers[i].Load(); l != nil && l.live(now) {
+			return i
+		}
+	}
+	return want
+}
+
+// wish returns the layer that settings ask for.
+func (pub *publication) wish(set SubscriptionSettings) int {
+	if set.Width == 0 || set.Height == 0 || len(pub.cfg.Layers) == 0 {
+		return int(min(set.Quality, 2))
+	}
+	// Sizes turn with the device, so compare the longer and the shorter side.
+	long, short := max(set.Width, set.Height), min(set.Width, set.Height)
+	for _, l := range pub.cfg.Layers {
+		if max(l.Width, l.Height) >= long && min(l.Width, l.Height) >= short {
+			return int(l.Quality)
+		}
+	}
+	return int(pub.cfg.Layers[len(pub.cfg.Layers)-1].Quality)
+}
+
+// report notes a sender report of a layer.
+func (pub *publication) report(index uint8, rtp uint32, capture time.Duration) {
+	pub.mu.Lock()
+	pub.timeline.Report(index, rtp, capture)
+	line := pub.timeline.Line(index)
+	pub.mu.Unlock()
+	if l := pub.layers[index].Load(); l != nil {
+		l.setLine(line)
+	}
+}
+
+func (pub *publication) resetLine(index uint8) {
+	pub.mu.Lock()
+	pub.timeline.Reset(index)
+	pub.mu.Unlock()
+}
+
+func (pub *publication) line(index uint8) forward.Line {
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	return pub.timeline.Line(index)
+}
+
+// History sizes: a second or two of one layer.
+const (
+	videoHistory      = 1024
+	videoHistoryBytes = 2 << 20
+	audioHistory      = 128
+)
+
+// layer is one received stream of a publication: the whole of an audio track, one of a video track's simulcast layers.
+type layer struct {
+	pub       *publication
+	index     uint8
+	keyframes keyframeRequests
+	seen      atomic.Int64 // server time of the latest packet, 0 = none yet
+	silent    atomic.Bool  // subscribers have been moved away
+
+	mu        sync.Mutex
+	ssrc      uint32 // as the publisher sends it, 0 before the first packet
+	repair    uint32 // its RTX SSRC
+	nack      bool
+	reception *history.Reception
+	missing   *history.Missing
+	packets   *history.Packets[*packet]
+	line      forward.Line
+	evicted   []*packet
+	due       []uint64
+	sr        senderReport
+	stats     LayerStats
+}
+
+// senderReport is what a receiver report must echo of the latest sender report (RFC 3550 section 6.4.1).
+type senderReport struct {
+	ntp     uint64
+	arrival time.Duration
+}
+
+func newLayer(pub *publication, index uint8) *layer {
+	l := &layer{pub: pub, index: index, missing: history.NewMissing(history.MissingConfig{}), evicted: make([]*packet, 0, 64),
+		due: make([]uint64, 0, 64)}
+	clock := pub.format.clock
+	if clock == 0 {
+		clock = 90000
+	}
+	l.reception = history.NewReception(clock)
+	if pub.cfg.Kind == Audio {
+		l.packets = history.NewPackets[*packet](audioHistory, 0)
+	} else {
+		l.packets = history.NewPackets[*packet](videoHistory, videoHistoryBytes)
+	}
+	return l
+}
+
+func (l *layer) live(now time.Duration) bool {
+	seen := time.Duration(l.seen.Load())
+	return seen != 0 && now-seen < layerSilence
+}
+
+func (l *layer) setLine(line forward.Line) {
+	l.mu.Lock()
+	l.line = line
+	l.mu.Unlock()
+}
+
+// attach notes which SSRC feeds the layer. Another one than before begins a new numbering.
+func (l *layer) attach(ssrc uint32, nack bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ssrc != 0 && l.ssrc != ssrc {
+		l.reception.Restart()
+		l.missing.Reset()
+		l.evictAll()
+		l.line = forward.Line{}
+		l.sr = senderReport{}
+	}
+	l.ssrc, l.nack = ssrc, nack
+}
+
+// stored returns the packet of that extended sequence number with a reference for the caller, nil if it is gone.
+func (l *layer) stored(sequence uint64) *packet {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, ok := l.packets.Get(sequence)
+	if !ok {
+		return nil
+	}
+	p.retain()
+	return p
+}
+
+func (l *layer) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.missing.Reset()
+	l.evictAll()
+}
+
+func (l *layer) evictAll() {
+	l.evicted = l.packets.Clear(l.evicted[:0])
+	l.releaseEvicted()
+}
+
+func (l *layer) releaseEvicted() {
+	for i, p := range l.evicted {
+		p.release()
+		l.evicted[i] = nil
+	}
+	l.evicted = l.evicted[:0]
+}
+
+// requestKeyframe asks the publisher for a keyframe, unless one is on its way.
+func (l *layer) requestKeyframe(now time.Duration) {
+	if l.pub.cfg.Kind != Video || l.pub.muted.Load() {
+		return
+	}
+	send, due := l.keyframes.want(now, l.pub.owner.rtt())
+	l.askKeyframe(send, due)
+}
+
+func (l *layer) askKeyframe(send bool, due time.Duration) {
+	in := l.pub.owner.ingest()
+	if in == nil {
+		return
+	}
+	if send {
+		l.mu.Lock()
+		ssrc := l.ssrc
+		l.stats.PLIs++
+		l.mu.Unlock()
+		in.sendPLI(ssrc)
+	}
+	if due != 0 {
+		in.alarm.at(due)
+	}
+}

@@ -1,0 +1,110 @@
+package sfu
+
+import (
+	"sync"
+	"time"
+
+	"anytime/sfu/speakers"
+)
+
+// room is the set of participants that may subscribe to each other. Locks are taken in the order server, participant
+// (negotiation), room, publication, subscription, layer, egress; nothing below calls upwards.
+type room struct {
+	name string
+
+	mu           sync.Mutex
+	participants map[string]*Participant
+	publications map[string]*publication
+
+	levels   sync.Mutex // guards detector and its tracks
+	detector *speakers.Detector
+}
+
+func newRoom(name string) *room {
+	return &room{name: name, participants: map[string]*Participant{}, publications: map[string]*publication{},
+		detector: speakers.New(speakers.Config{})}
+}
+
+func (r *room) add(p *Participant) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.participants[p.cfg.ID] != nil {
+		return false
+	}
+	r.participants[p.cfg.ID] = p
+	return true
+}
+
+// remove takes p out and returns how many are left.
+func (r *room) remove(p *Participant) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.participants[p.cfg.ID] == p {
+		delete(r.participants, p.cfg.ID)
+	}
+	return len(r.participants)
+}
+
+func (r *room) list() []*Participant {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]*Participant, 0, len(r.participants))
+	for _, p := range r.participants {
+		out = append(out, p)
+	}
+	return out
+}
+
+func (r *room) addPublication(p *publication) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.publications[p.id] != nil {
+		return false
+	}
+	r.publications[p.id] = p
+	return true
+}
+
+func (r *room) removePublication(p *publication) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.publications[p.id] == p {
+		delete(r.publications, p.id)
+	}
+}
+
+func (r *room) publication(id string) *publication {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.publications[id]
+}
+
+func (r *room) listen(participant string) *speakers.Track {
+	r.levels.Lock()
+	defer r.levels.Unlock()
+	return r.detector.Add(participant)
+}
+
+func (r *room) unlisten(t *speakers.Track) {
+	r.levels.Lock()
+	defer r.levels.Unlock()
+	r.detector.Remove(t)
+}
+
+func (r *room) observe(t *speakers.Track, level uint8, length time.Duration) {
+	r.levels.Lock()
+	t.Observe(level, length)
+	r.levels.Unlock()
+}
+
+func (r *room) silence(t *speakers.Track) {
+	r.levels.Lock()
+	t.Silence()
+	r.levels.Unlock()
+}
+
+func (r *room) speakersAt(now time.Duration) ([]Speaker, bool) {
+	r.levels.Lock()
+	defer r.levels.Unlock()
+	return r.detector.Update(now, nil)
+}

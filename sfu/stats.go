@@ -1,0 +1,166 @@
+package sfu
+
+import (
+	"time"
+
+	"anytime/sfu/forward"
+)
+
+// Stats is a snapshot of a server.
+type Stats struct {
+	Rooms        int
+	Participants []ParticipantStats
+}
+
+// ParticipantStats is a snapshot of one participant.
+type ParticipantStats struct {
+	Room, ID string
+	// RTT is the smoothed round trip, 0 while unknown.
+	RTT time.Duration
+	// MalformedRTCP counts RTCP packets that couldn't be parsed.
+	MalformedRTCP uint64
+	Transports    []TransportStats
+	Publications  []PublicationStats
+	Subscriptions []SubscriptionStats
+}
+
+// TransportStats is a snapshot of one peer connection.
+type TransportStats struct {
+	Target Target
+	State  State
+	// SRTPProfile is the negotiated protection profile, such as "AEAD_AES_128_GCM"; empty before DTLS, or where the server is
+	// the DTLS client.
+	SRTPProfile string
+	Ingest      IngestStats
+	Egress      EgressStats
+	Feedback    TransportFeedback
+}
+
+// PublicationStats is a snapshot of one published track.
+type PublicationStats struct {
+	TrackID, MimeType string
+	Kind              Kind
+	Muted             bool
+	// Layers holds the layers that have been received, by index; the others are zero.
+	Layers [forward.MaxLayers]LayerStats
+}
+
+// LayerStats counts one received stream.
+type LayerStats struct {
+	// SSRC is 0 for a layer that never came.
+	SSRC           uint32
+	Packets, Bytes uint64
+	// Repaired came over RTX; Lost were given up.
+	Repaired, Lost uint64
+	// TotalLost and FractionLost are as in the latest receiver report: before repair.
+	TotalLost    int64
+	FractionLost float64
+	Jitter       time.Duration
+	// NACKs and PLIs count the requests that we sent.
+	NACKs, PLIs uint64
+	Live        bool
+}
+
+// SubscriptionStats counts one forwarded track.
+type SubscriptionStats struct {
+	TrackID        string
+	Packets, Bytes uint64
+	// Layer is the simulcast layer being forwarded, -1 for none; Target the one wanted.
+	Layer, Target int
+	// Switches counts starts and changes of layer.
+	Switches uint64
+	// NACKs and PLIs count the requests that the subscriber sent; Resent the packets sent again, Gone those no longer stored.
+	NACKs, PLIs, Resent, Gone uint64
+	// Lost, FractionLost and Jitter are as in the subscriber's latest receiver report.
+	Lost         int64
+	FractionLost float64
+	Jitter       time.Duration
+}
+
+// Stats returns a snapshot of everything. It is meant for logs and metrics, every few seconds at most.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	rooms := make([]*room, 0, len(s.rooms))
+	for _, r := range s.rooms {
+		rooms = append(rooms, r)
+	}
+	s.mu.Unlock()
+	out := Stats{Rooms: len(rooms)}
+	for _, r := range rooms {
+		for _, p := range r.list() {
+			out.Participants = append(out.Participants, p.Stats())
+		}
+	}
+	return out
+}
+
+// Stats returns a snapshot of the participant.
+func (p *Participant) Stats() ParticipantStats {
+	out := ParticipantStats{Room: p.cfg.Room, ID: p.cfg.ID, RTT: time.Duration(p.roundTrip.Load()), MalformedRTCP: p.badRTCP.Load()}
+	for i := range p.transports {
+		if t := p.transports[i].Load(); t != nil {
+			out.Transports = append(out.Transports, t.snapshot())
+		}
+	}
+	p.mu.Lock()
+	pubs := append([]*publication(nil), p.order...)
+	subs := make([]*subscription, 0, len(p.subs))
+	for _, s := range p.subs {
+		subs = append(subs, s)
+	}
+	p.mu.Unlock()
+	now := p.server.now()
+	for _, pub := range pubs {
+		out.Publications = append(out.Publications, pub.snapshot(now))
+	}
+	for _, s := range subs {
+		out.Subscriptions = append(out.Subscriptions, s.snapshot())
+	}
+	return out
+}
+
+func (t *transport) snapshot() TransportStats {
+	t.mu.Lock()
+	out := TransportStats{Target: t.target, State: t.state, Feedback: t.feedback}
+	t.mu.Unlock()
+	out.SRTPProfile, _ = t.profile.Load().(string)
+	if t.in != nil {
+		t.in.mu.Lock()
+		out.Ingest = t.in.stats
+		t.in.mu.Unlock()
+	}
+	if t.out != nil {
+		out.Egress = t.out.snapshot()
+	}
+	return out
+}
+
+func (pub *publication) snapshot(now time.Duration) PublicationStats {
+	pub.mu.Lock()
+	out := PublicationStats{TrackID: pub.id, Kind: pub.cfg.Kind, Muted: pub.muted.Load()}
+	if pub.ready {
+		out.MimeType = pub.format.kind.String()
+	}
+	pub.mu.Unlock()
+	for i := range pub.layers {
+		if l := pub.layers[i].Load(); l != nil {
+			l.mu.Lock()
+			out.Layers[i] = l.stats
+			out.Layers[i].SSRC = l.ssrc
+			l.mu.Unlock()
+			out.Layers[i].Live = l.live(now)
+		}
+	}
+	return out
+}
+
+func (s *subscription) snapshot() SubscriptionStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.stats
+	out.TrackID, out.Layer, out.Target = s.pub.id, -1, -1
+	if s.out != nil {
+		out.Layer, out.Target = s.out.forwarder.Current(), s.out.forwarder.Target()
+	}
+	return out
+}

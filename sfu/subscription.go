@@ -1,0 +1,416 @@
+package sfu
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"anytime/sfu/codec"
+	"anytime/sfu/forward"
+	"anytime/sfu/history"
+
+	"github.com/pion/rtcp"
+)
+
+// SubscriptionSettings are a subscriber's wishes for one track.
+type SubscriptionSettings struct {
+	// Disabled pauses the track.
+	Disabled bool
+	// Quality is 0 (low), 1 (medium) or 2 (high). It counts when Width or Height is 0 or the sizes of the layers are unknown.
+	Quality uint8
+	// Width and Height are the size at which the track is shown, in pixels.
+	Width, Height uint32
+	// FPS and Priority are kept for the allocation of bandwidth.
+	FPS, Priority uint32
+}
+
+const (
+	sentVideoPackets = 512
+	sentAudioPackets = 256
+	// maxResend bounds what one NACK packet may ask for.
+	maxResend = 256
+)
+
+// subscription is one participant's receiving of one publication. From Subscribe it waits for the publication's codec,
+// for an m-line, for the answer to it and for the transport; then it is fed.
+type subscription struct {
+	p   *Participant
+	pub *publication
+	// line is the m-line, nil before the first offer. Guarded by the participant's negotiation.
+	line *line
+
+	mu       sync.Mutex
+	settings SubscriptionSettings
+	ended    bool
+	out      *stream // nil before the answer
+	stats    SubscriptionStats
+}
+
+// stream is the sending side of a subscription, from the answer on. Guarded by the subscription.
+type stream struct {
+	egress       *egress
+	forwarder    *forward.Forwarder
+	sent         *history.Sent
+	formats      [128]format // by the publisher's payload type
+	ids          extensionIDs
+	ssrc, repair uint32 // repair: RTX SSRC, 0 = none
+	repairNext   uint16
+	// stamps let a packet be sent again bit for bit where there is no RTX; see [subscription.resend].
+	stamps  []stamp
+	nack    bool
+	cname   string
+	clock   uint32
+	prefix  [maxPrefix]byte
+	packet  outgoing // scratch
+	packets uint32   // as sender reports count
+	octets  uint32
+	at      time.Duration // last report
+}
+
+// format is how a publisher's payload type is sent to one subscriber.
+type format struct {
+	pt, rtx uint8 // pt 0 = can't be sent
+	// unwrap: the subscriber doesn't take RED; it gets the primary block.
+	unwrap bool
+}
+
+// establish makes the sending side from the negotiated m-line. It fails when the subscriber takes none of the track's
+// formats.
+func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) error {
+	st := &stream{egress: e, ids: extensionIDsOf(n), ssrc: ssrc, cname: s.pub.streamID(), repairNext: uint16(rand.Uint32())}
+	s.pub.mu.Lock()
+	formats, main := s.pub.formats, s.pub.format
+	s.pub.mu.Unlock()
+	ok, rtx := false, false
+	for _, in := range formats {
+		f, sendable := formatFor(n, in, formats)
+		if !sendable {
+			continue
+		}
+		st.formats[in.pt] = f
+		ok = ok || in.pt == main.pt
+		rtx = rtx || f.rtx != 0
+		if p, found := n.payload(f.pt); found {
+			st.nack = st.nack || p.nack
+		}
+	}
+	if !ok {
+		return ErrCodec
+	}
+	size := sentVideoPackets
+	if s.pub.cfg.Kind == Audio {
+		size = sentAudioPackets
+	}
+	if rtx && repair != 0 {
+		st.repair = repair
+	}
+	if st.nack {
+		st.sent = history.NewSent(size)
+		if st.repair == 0 {
+			st.stamps = make([]stamp, size)
+		}
+	}
+	st.clock = main.clock
+	st.forwarder = forward.New(forward.Config{Kind: main.kind, ClockRate: main.clock,
+		Sequence: uint16(rand.Uint32()), Timestamp: rand.Uint32()})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return ErrClosed
+	}
+	st.forwarder.SetPaused(s.settings.Disabled)
+	st.forwarder.SetMuted(s.pub.muted.Load())
+	s.out = st
+	return nil
+}
+
+// formatFor maps one of the publisher's formats.
+func formatFor(n *section, in payload, all []payload) (format, bool) {
+	if in.kind == codec.RED {
+		// The blocks of RED carry the publisher's payload type of Opus (RFC 2198 section 3). Where the subscriber knows Opus
+		// by another one, it gets the primary block alone.
+		opus, found := payload{}, false
+		for _, p := range all {
+			if p.kind == codec.Opus {
+				opus, found = p, true
+			}
+		}
+		if !found {
+			return format{}, false
+		}
+		pt, _, ok := outgoingPayload(n, opus)
+		if !ok {
+			return format{}, false
+		}
+		if red, _, ok := outgoingPayload(n, in); ok && pt == opus.pt {
+			return format{pt: red}, true
+		}
+		return format{pt: pt, unwrap: true}, true
+	}
+	pt, rtx, ok := outgoingPayload(n, in)
+	return format{pt: pt, rtx: rtx}, ok
+}
+
+// forward decides on one received packet and sends it. It is called for every packet of every layer, from the
+// goroutine that received it.
+func (s *subscription) forward(p *packet) {
+	s.mu.Lock()
+	st := s.out
+	if st == nil || s.ended {
+		s.mu.Unlock()
+		return
+	}
+	f := st.formats[p.pt]
+	if f.pt == 0 {
+		s.mu.Unlock()
+		return
+	}
+	d := st.forwarder.Forward(&p.forward)
+	if d.Action != forward.Drop {
+		sent := d.Sent(&p.forward)
+		if st.render(&sent, p, f) {
+			if st.stamps != nil {
+				m := &st.stamps[int(d.Sequence)%len(st.stamps)]
+				*m = stamp{sequence: d.Sequence, used: true}
+				st.packet.stamp = m
+			}
+			if st.sent != nil {
+				st.sent.Put(sent)
+			}
+			if st.egress.send(&st.packet) {
+				n := len(st.packet.prefix) + len(st.packet.payload)
+				st.packets++
+				st.octets += uint32(n)
+				s.stats.Packets++
+				s.stats.Bytes += uint64(n)
+			}
+			if d.Started {
+				s.stats.Switches++
+			}
+		}
+	}
+	s.mu.Unlock()
+	if d.NeedKeyframe {
+		if l := s.pub.layers[d.KeyframeLayer].Load(); l != nil {
+			l.requestKeyframe(p.forward.Arrival)
+		}
+	}
+}
+
+// render fills st.packet with p as it is, or was, sent.
+func (st *stream) render(sent *history.SentPacket, p *packet, f format) bool {
+	o := &st.packet
+	*o = outgoing{ssrc: st.ssrc, timestamp: sent.Timestamp, sequence: sent.Sequence, pt: f.pt, marker: sent.Marker,
+		closes: sent.Marker || p == nil || p.kind.IsAudio(), ids: &st.ids}
+	if sent.Fill || p == nil {
+		o.fill = true
+		return true
+	}
+	o.packet = p
+	o.payload = p.payload()
+	if len(o.payload) == 0 {
+		o.packet, o.payload, o.fill = nil, nil, true
+		return true
+	}
+	switch {
+	case f.unwrap:
+		_, at, err := codec.REDPrimary(o.payload)
+		if err != nil || at == len(o.payload) {
+			return false
+		}
+		o.payload = o.payload[at:]
+	case sent.Rewrite:
+		d := &p.forward.Descriptor
+		n := int(d.HeaderLength)
+		if n > len(st.prefix)-rtxHeader || n > len(o.payload) {
+			return false
+		}
+		// The rewritten descriptor stands in front; the shared payload stays as it is.
+		o.prefix = st.prefix[rtxHeader : rtxHeader+copy(st.prefix[rtxHeader:], o.payload[:n])]
+		codec.RewriteVP8(o.prefix, *d, sent.PictureID, sent.TL0)
+		o.payload = o.payload[n:]
+	}
+	return true
+}
+
+// nacked answers a NACK: it sends the packets again.
+func (s *subscription) nacked(sequences []uint16, now time.Duration) {
+	rtt := s.p.rtt()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.out
+	s.stats.NACKs++
+	if st == nil || s.ended || st.sent == nil {
+		return
+	}
+	for _, sequence := range sequences[:min(len(sequences), maxResend)] {
+		sent, ok := st.sent.Resend(sequence, now, max(rtt, 10*time.Millisecond))
+		if ok {
+			s.resend(&sent)
+		}
+	}
+}
+
+// resend sends one packet again. Called with s.mu held.
+func (s *subscription) resend(sent *history.SentPacket) {
+	st := s.out
+	var p *packet
+	var f format
+	if sent.Fill {
+		s.pub.mu.Lock()
+		f = st.formats[s.pub.format.pt]
+		s.pub.mu.Unlock()
+	} else {
+		l := s.pub.layers[sent.Layer].Load()
+		if l == nil {
+			return
+		}
+		if p = l.stored(sent.Source); p == nil {
+			s.stats.Gone++
+			return
+		}
+		defer p.release()
+		f = st.formats[p.pt]
+	}
+	if !st.render(sent, p, f) {
+		return
+	}
+	o := &st.packet
+	o.closes = true
+	switch {
+	case st.repair != 0 && f.rtx != 0:
+		// RFC 4588 section 4: "the RTX packet … payload header: OSN", then the original payload; sequence numbers of its own.
+		if o.fill {
+			return
+		}
+		n := rtxHeader + len(o.prefix)
+		st.prefix[0], st.prefix[1] = byte(sent.Sequence>>8), byte(sent.Sequence)
+		o.prefix = st.prefix[:n]
+		o.ssrc, o.pt, o.sequence = st.repair, f.rtx, st.repairNext
+		st.repairNext++
+	case st.stamps != nil:
+		// Without RTX the same SRTP index is used again. Under AES-GCM that is safe for the very same bytes only: anything
+		// else would use a nonce twice (RFC 7714 section 8.1).
+		m := &st.stamps[int(sent.Sequence)%len(st.stamps)]
+		if !m.used || m.sequence != sent.Sequence {
+			return
+		}
+		o.stamp, o.again = m, true
+	default:
+		return
+	}
+	if st.egress.send(o) {
+		s.stats.Resent++
+	}
+}
+
+// keyframeRequested passes the subscriber's PLI or FIR on.
+func (s *subscription) keyframeRequested(now time.Duration) {
+	s.mu.Lock()
+	s.stats.PLIs++
+	st := s.out
+	layer := -1
+	if st != nil && !s.ended {
+		if layer = st.forwarder.Current(); layer < 0 {
+			layer = st.forwarder.Target()
+		}
+	}
+	s.mu.Unlock()
+	if layer < 0 {
+		return
+	}
+	if l := s.pub.layers[layer].Load(); l != nil {
+		l.requestKeyframe(now)
+	}
+}
+
+// retarget chooses the layer anew, from the settings and the layers that are being sent.
+func (s *subscription) retarget(now time.Duration) {
+	s.mu.Lock()
+	st := s.out
+	if st == nil || s.ended || s.pub.cfg.Kind == Audio {
+		s.mu.Unlock()
+		return
+	}
+	st.forwarder.SetTarget(s.pub.nearest(s.pub.wish(s.settings), now), forward.AllTemporal)
+	layer, needed := st.forwarder.NeedsKeyframe()
+	s.mu.Unlock()
+	if needed {
+		if l := s.pub.layers[layer].Load(); l != nil {
+			l.requestKeyframe(now)
+		}
+	}
+}
+
+func (s *subscription) configure(set SubscriptionSettings, now time.Duration) {
+	s.mu.Lock()
+	s.settings = set
+	if s.out != nil {
+		s.out.forwarder.SetPaused(set.Disabled)
+	}
+	s.mu.Unlock()
+	s.retarget(now)
+}
+
+func (s *subscription) setMuted(muted bool) {
+	s.mu.Lock()
+	if s.out != nil {
+		s.out.forwarder.SetMuted(muted)
+	}
+	s.mu.Unlock()
+	if !muted {
+		s.retarget(s.p.server.now())
+	}
+}
+
+// end stops it for good. It reports whether it hadn't ended before.
+func (s *subscription) end() bool {
+	s.mu.Lock()
+	was := s.ended
+	s.ended = true
+	s.mu.Unlock()
+	s.pub.forget(s)
+	return !was
+}
+
+// report returns the subscription's own sender report, with the source description that RFC 3550 section 6.1 wants
+// beside it. ok is false while nothing is being sent or the publisher hasn't reported yet.
+func (s *subscription) report(now time.Duration, wall time.Time) (out []rtcp.Packet, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.out
+	if st == nil || s.ended || st.packets == 0 {
+		return nil, false
+	}
+	current := st.forwarder.Current()
+	if current < 0 {
+		return nil, false
+	}
+	rtp, ok := st.forwarder.SenderReport(s.pub.line(uint8(current)), now)
+	if !ok {
+		return nil, false
+	}
+	return []rtcp.Packet{
+		&rtcp.SenderReport{SSRC: st.ssrc, NTPTime: forward.NTP(wall), RTPTime: rtp, PacketCount: st.packets, OctetCount: st.octets},
+		&rtcp.SourceDescription{Chunks: []rtcp.SourceDescriptionChunk{{Source: st.ssrc,
+			Items: []rtcp.SourceDescriptionItem{{Type: rtcp.SDESCNAME, Text: st.cname}}}}},
+	}, true
+}
+
+// received notes a receiver report block on the subscription's stream.
+func (s *subscription) received(b *rtcp.ReceptionReport, now time.Duration, wall time.Time) {
+	// RFC 3550 section 6.4.1: round trip A - LSR - DLSR in the middle 32 bits of NTP time.
+	if b.LastSenderReport != 0 {
+		d := uint32(forward.NTP(wall)>>16) - b.LastSenderReport - b.Delay
+		if rtt := time.Duration(d) * time.Second >> 16; d < 1<<31 && rtt < 10*time.Second {
+			s.p.observeRTT(rtt)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Lost = int64(int32(b.TotalLost<<8) >> 8) // 24 bits, signed
+	s.stats.FractionLost = float64(b.FractionLost) / 256
+	if s.out != nil && s.out.clock != 0 {
+		s.stats.Jitter = time.Duration(b.Jitter) * time.Second / time.Duration(s.out.clock)
+	}
+}

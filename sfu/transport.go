@@ -1,0 +1,417 @@
+package sfu
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
+	"github.com/pion/transport/v4/packetio"
+	"github.com/pion/webrtc/v4"
+)
+
+// gatherTimeout bounds the gathering of candidates, which on shared ports waits for nothing outside.
+const gatherTimeout = 3 * time.Second
+
+// transport is one peer connection of a participant, and everything that knows of Pion. Media passes through two seams:
+// packets that Pion's sessions have decrypted go up to ingest and returns by its buffer factory; runs come down from
+// egress to [pionSink]. A media plane of our own replaces what is in this file and media.go.
+type transport struct {
+	p       *Participant
+	target  Target
+	pc      *webrtc.PeerConnection
+	in      *ingest  // nil if the peer doesn't publish here
+	back    *returns // nil if it doesn't subscribe here
+	out     *egress
+	sink    pionSink
+	channel [2]*channel // by reliability: lossy, reliable; nil if none
+
+	gathered chan struct{}
+	profile  atomic.Value // string
+	up       atomic.Bool  // connected
+	closed   atomic.Bool
+	streams  atomic.Int64 // sources seen below the seam
+
+	mu         sync.Mutex
+	state      State
+	remote     bool // a remote description is set
+	candidates []webrtc.ICECandidateInit
+	trickled   int
+	feedback   TransportFeedback
+}
+
+// TransportFeedback is what a subscriber tells about the whole transport.
+type TransportFeedback struct {
+	// Received and Lost count packets by transport-wide feedback.
+	Received, Lost uint64
+	// Bitrate is the latest REMB in bits per second, 0 if there was none.
+	Bitrate float64
+}
+
+func newTransport(p *Participant, target Target, publishes, subscribes bool) (*transport, error) {
+	t := &transport{p: p, target: target, gathered: make(chan struct{}, 1)}
+	t.profile.Store("")
+	if publishes {
+		t.in = newIngest(p, t.writeRTCP)
+	}
+	if subscribes {
+		t.out = newEgress(&t.sink, p.server.cfg.BatchDelay, p.server.now)
+		t.back = &returns{find: p.subscriptionOf, transport: t.transportFeedback, bitrate: t.estimated}
+	}
+	pc, err := p.server.newPeer(target, p.cfg.FullICE, peerHooks{
+		buffers: t.buffer,
+		profile: func(name string) { t.profile.Store(name) },
+	})
+	if err != nil {
+		t.release()
+		return nil, fmt.Errorf("making a peer connection: %w", err)
+	}
+	t.pc = pc
+	pc.OnICECandidate(func(c *webrtc.ICECandidate) {
+		if c == nil {
+			select {
+			case t.gathered <- struct{}{}:
+			default:
+			}
+		}
+	})
+	pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { t.changed() })
+	pc.OnDataChannel(t.accepted)
+	return t, nil
+}
+
+// changed is told that the connection's state changed, from goroutines that may overtake each other.
+func (t *transport) changed() {
+	t.mu.Lock()
+	up := t.advance()
+	t.mu.Unlock()
+	if up {
+		t.p.transportUp(t)
+	}
+}
+
+// advance notes and tells the state, and reports whether the connection is up for the first time.
+func (t *transport) advance() (up bool) {
+	var s State
+	switch t.pc.ConnectionState() {
+	case webrtc.PeerConnectionStateConnected:
+		s = Connected
+	case webrtc.PeerConnectionStateDisconnected:
+		s = Disconnected
+	case webrtc.PeerConnectionStateFailed:
+		s = Failed
+	default:
+		return false
+	}
+	if s == t.state || t.closed.Load() {
+		return false
+	}
+	t.state = s
+	if s == Connected && !t.up.Swap(true) {
+		up = true
+		if t.out != nil {
+			t.out.start()
+		}
+	}
+	t.p.notify(TransportState{Target: t.target, State: s})
+	return up
+}
+
+// close ends the peer connection and waits for its goroutines.
+func (t *transport) close() {
+	if t.closed.Swap(true) {
+		return
+	}
+	if err := t.pc.GracefulClose(); err != nil {
+		t.p.log.Debug("closing a peer connection", "target", t.target, "err", err)
+	}
+	t.release()
+}
+
+func (t *transport) release() {
+	if t.in != nil {
+		t.in.close()
+	}
+	if t.out != nil {
+		t.out.close()
+	}
+}
+
+// gather waits until the local description has its candidates.
+func (t *transport) gather() error {
+	timeout := time.NewTimer(gatherTimeout)
+	defer timeout.Stop()
+	for t.pc.ICEGatheringState() != webrtc.ICEGatheringStateComplete {
+		select {
+		case <-t.gathered:
+		case <-timeout.C:
+			return errors.New("gathering candidates took too long")
+		}
+	}
+	return nil
+}
+
+// answer applies the peer's offer and returns our answer.
+func (t *transport) answer(offer string) (string, error) {
+	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
+		return "", refuse("%v", err)
+	}
+	t.remoteSet()
+	d, err := t.pc.CreateAnswer(nil)
+	if err != nil {
+		return "", refuse("%v", err)
+	}
+	if err := t.pc.SetLocalDescription(d); err != nil {
+		return "", fmt.Errorf("answering: %w", err)
+	}
+	if err := t.gather(); err != nil {
+		return "", err
+	}
+	return t.pc.LocalDescription().SDP, nil
+}
+
+// offer makes an offer, with new ICE credentials if restart is set.
+func (t *transport) offer(restart bool) (string, error) {
+	d, err := t.pc.CreateOffer(&webrtc.OfferOptions{ICERestart: restart})
+	if err != nil {
+		return "", fmt.Errorf("offering: %w", err)
+	}
+	if err := t.pc.SetLocalDescription(d); err != nil {
+		return "", fmt.Errorf("offering: %w", err)
+	}
+	if err := t.gather(); err != nil {
+		return "", err
+	}
+	return t.pc.LocalDescription().SDP, nil
+}
+
+// answered applies the peer's answer to our offer.
+func (t *transport) answered(answer string) error {
+	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
+		return refuse("%v", err)
+	}
+	t.remoteSet()
+	return nil
+}
+
+// remoteSet adds the candidates that came before the first description.
+func (t *transport) remoteSet() {
+	t.mu.Lock()
+	t.remote = true
+	early := t.candidates
+	t.candidates = nil
+	t.mu.Unlock()
+	for _, c := range early {
+		t.addCandidate(c)
+	}
+}
+
+// candidate takes one of the peer's candidates, as RTCIceCandidate's toJSON writes it.
+func (t *transport) candidate(text string) error {
+	if len(text) > 4096 {
+		return fmt.Errorf("%w: a candidate of %d bytes", ErrDescription, len(text))
+	}
+	var c webrtc.ICECandidateInit
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
+		return refuse("candidate: %v", err)
+	}
+	t.mu.Lock()
+	if t.trickled++; t.trickled > maxCandidates {
+		t.mu.Unlock()
+		return fmt.Errorf("more than %d candidates: %w", maxCandidates, ErrLimit)
+	}
+	if !t.remote {
+		t.candidates = append(t.candidates, c)
+		t.mu.Unlock()
+		return nil
+	}
+	t.mu.Unlock()
+	t.addCandidate(c)
+	return nil
+}
+
+func (t *transport) addCandidate(c webrtc.ICECandidateInit) {
+	// One that we can't use (a host name, a family we don't have) is no error of the peer's: others will do, and as an
+	// ICE-lite agent we learn the right one from its checks.
+	if err := t.pc.AddICECandidate(c); err != nil {
+		t.p.log.Debug("unusable candidate", "target", t.target, "err", err)
+	}
+}
+
+// forgetCandidates lets a restart trickle as many again.
+func (t *transport) forgetCandidates() {
+	t.mu.Lock()
+	t.trickled = 0
+	t.mu.Unlock()
+}
+
+func (t *transport) writeRTCP(pkts []rtcp.Packet) {
+	if !t.up.Load() || t.closed.Load() {
+		return
+	}
+	// Pion fails here only before the session or after its end; feedback is repeated anyway.
+	_ = t.pc.WriteRTCP(pkts)
+}
+
+func (t *transport) transportFeedback(received, lost int) {
+	t.mu.Lock()
+	t.feedback.Received += uint64(received)
+	t.feedback.Lost += uint64(lost)
+	t.mu.Unlock()
+}
+
+func (t *transport) estimated(bps float64) {
+	t.mu.Lock()
+	t.feedback.Bitrate = bps
+	t.mu.Unlock()
+}
+
+// maxStreams bounds the SSRCs, RTCP included, that a peer may make Pion keep state for. One that exceeds it is up to no
+// good.
+const maxStreams = 2048
+
+// buffer is Pion's buffer factory: instead of queueing what a session has decrypted for a reader, the buffer hands it up
+// on the session's own goroutine. Its reading side is always at its end, so Pion's readers return at once.
+func (t *transport) buffer(kind packetio.BufferPacketType, ssrc uint32) io.ReadWriteCloser {
+	if n := t.streams.Add(1); n == maxStreams {
+		t.p.log.Warn("too many sources on one peer connection: closing the participant", "target", t.target)
+		go t.p.Close()
+	}
+	if kind == packetio.RTCPBufferPacket {
+		return rtcpBuffer{t, ssrc}
+	}
+	return rtpBuffer{t}
+}
+
+type rtpBuffer struct{ t *transport }
+
+func (b rtpBuffer) Write(p []byte) (int, error) {
+	if in := b.t.in; in != nil {
+		in.rtp(p, b.t.p.server.now())
+	}
+	return len(p), nil
+}
+
+func (rtpBuffer) Read([]byte) (int, error) { return 0, io.EOF }
+func (rtpBuffer) Close() error             { return nil }
+
+// rtcpBuffer gets the packets that concern one SSRC; those that concern several come once for each.
+type rtcpBuffer struct {
+	t    *transport
+	ssrc uint32
+}
+
+func (b rtcpBuffer) Write(p []byte) (int, error) {
+	pkts, err := rtcp.Unmarshal(p)
+	if err != nil {
+		b.t.p.badRTCP.Add(1)
+		return len(p), nil
+	}
+	now := b.t.p.server.now()
+	if b.t.in != nil {
+		b.t.in.rtcp(b.ssrc, pkts, now)
+	}
+	if b.t.back != nil {
+		b.t.back.rtcp(b.ssrc, pkts, now, time.Now())
+	}
+	return len(p), nil
+}
+
+func (rtcpBuffer) Read([]byte) (int, error) { return 0, io.EOF }
+func (rtcpBuffer) Close() error             { return nil }
+
+// pionSink sends runs through Pion's SRTP session. All senders of a peer connection write into the same session, so any
+// one that is bound will do for every SSRC.
+type pionSink struct {
+	mu      sync.Mutex
+	writers []*outTrack
+	current atomic.Pointer[outTrack]
+
+	// Scratch; sendRun is called by one goroutine at a time.
+	header rtp.Header
+	body   [largePacket + maxPrefix]byte
+}
+
+func (k *pionSink) sendRun(run []segment) (sent int) {
+	w := k.current.Load()
+	if w == nil {
+		return 0
+	}
+	for i := range run {
+		g := &run[i]
+		if _, err := k.header.Unmarshal(g.header); err != nil {
+			continue // not one of ours
+		}
+		body := g.payload
+		if len(g.prefix) > 0 {
+			n := copy(k.body[:], g.prefix)
+			n += copy(k.body[n:], g.payload)
+			body = k.body[:n]
+		}
+		if n, err := w.writer.WriteRTP(&k.header, body); err == nil && n > 0 {
+			sent++
+		}
+	}
+	return sent
+}
+
+func (k *pionSink) add(w *outTrack) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.writers = append(k.writers, w)
+	if k.current.Load() == nil {
+		k.current.Store(w)
+	}
+}
+
+func (k *pionSink) remove(w *outTrack) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i, o := range k.writers {
+		if o == w {
+			k.writers = append(k.writers[:i], k.writers[i+1:]...)
+			break
+		}
+	}
+	if k.current.Load() == w {
+		k.current.Store(nil)
+		if len(k.writers) > 0 {
+			k.current.Store(k.writers[0])
+		}
+	}
+}
+
+// outTrack is what Pion's session description and sender see of a subscription: ids and the SSRCs it was given.
+type outTrack struct {
+	sink       *pionSink
+	id, stream string
+	kind       webrtc.RTPCodecType
+
+	writer       webrtc.TrackLocalWriter // set by Bind
+	ssrc, repair uint32
+}
+
+func (o *outTrack) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
+	o.writer, o.ssrc, o.repair = c.WriteStream(), uint32(c.SSRC()), uint32(c.SSRCRetransmission())
+	o.sink.add(o)
+	// What is sent is told by the negotiated description, not by this; Pion only wants to know one.
+	if all := c.CodecParameters(); len(all) > 0 {
+		return all[0], nil
+	}
+	return webrtc.RTPCodecParameters{}, nil
+}
+
+func (o *outTrack) Unbind(webrtc.TrackLocalContext) error {
+	o.sink.remove(o)
+	return nil
+}
+
+func (o *outTrack) ID() string                { return o.id }
+func (o *outTrack) RID() string               { return "" }
+func (o *outTrack) StreamID() string          { return o.stream }
+func (o *outTrack) Kind() webrtc.RTPCodecType { return o.kind }
