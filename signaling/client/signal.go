@@ -22,6 +22,8 @@ type signal struct {
 	ws   *websocket.Conn
 	mu   sync.Mutex // of writing
 	done chan struct{}
+	// attached: a goroutine reads until done is closed.
+	attached bool
 }
 
 const writeTimeout = 10 * time.Second
@@ -114,6 +116,7 @@ func (c *Client) url(sid string) (string, error) {
 
 // attach makes s the client's connection and starts to read it.
 func (c *Client) attach(s *signal, ping time.Duration) {
+	s.attached = true
 	c.mu.Lock()
 	c.signal = s
 	c.mu.Unlock()
@@ -177,10 +180,20 @@ func (s *signal) send(m *wire.SignalRequest) error {
 	return s.ws.WriteMessage(websocket.BinaryMessage, frame)
 }
 
-// close says goodbye to the WebSocket and ends it.
+// close says goodbye to the WebSocket and ends it. While it is read (attached), the server gets a
+// moment to end it from its side: closing with unread bytes would reset the TCP connection, and the
+// server might lose our last message.
 func (s *signal) close() {
 	_ = s.ws.WriteControl(websocket.CloseMessage,
 		websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""), time.Now().Add(time.Second))
+	if s.attached {
+		patience := time.NewTimer(time.Second)
+		defer patience.Stop()
+		select {
+		case <-s.done:
+		case <-patience.C:
+		}
+	}
 	s.cut()
 }
 
