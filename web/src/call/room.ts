@@ -68,6 +68,8 @@ export interface Room {
   connect(join: Join): Promise<void>;
   publish(source: Source, on: boolean): Promise<void>;
   useDevice(kind: DeviceKind, id: string): Promise<void>;
+  /** Calls back with the microphone's level, 0 to 1, until the returned function is called. */
+  watchMicrophone(onLevel: (level: number) => void): () => void;
   /** Plays blocked sound; call it from a click. */
   resumeAudio(): Promise<void>;
   /** Leaves and lets go of all devices. */

@@ -97,6 +97,19 @@ export class CallSession {
     await (await this.#opened()).useDevice(kind, id);
   }
 
+  /** How loud our microphone is, 0 to 1, until the returned function is called. */
+  readonly watchMicrophone = (onLevel: (level: number) => void): (() => void) => {
+    let stop: () => void = () => {};
+    let stopped = false;
+    void this.#opened().then((room) => {
+      if (!stopped) stop = room.watchMicrophone(onLevel);
+    });
+    return () => {
+      stopped = true;
+      stop();
+    };
+  };
+
   async resumeAudio(): Promise<void> {
     await (await this.#opened()).resumeAudio();
   }

@@ -22,6 +22,7 @@ import type { Store } from "../store";
 import type { Preferences } from "../people/preferences";
 import { emptyRoom, off, type CloseReason, type DeviceKind, type Room, type RoomView, type Source } from "../call/room";
 import { problemOf } from "./devices";
+import { watchLevel } from "./level";
 import { participantsOf } from "./view";
 
 /** What makes the view change; speaking and quality come several times a second, so they coalesce. */
@@ -158,6 +159,11 @@ class LivekitRoom implements Room {
       await this.#room?.switchActiveDevice("audiooutput", id);
     }
     this.#changed();
+  }
+
+  watchMicrophone(onLevel: (level: number) => void): () => void {
+    const track = this.#microphone?.mediaStreamTrack;
+    return track ? watchLevel(new MediaStream([track]), onLevel) : () => {};
   }
 
   async resumeAudio(): Promise<void> {

@@ -10,9 +10,9 @@ export type Connection = "connecting" | "online" | "offline";
 
 /** The part of WebSocket that is used here. */
 export interface Socket {
-  onopen: (() => void) | null;
-  onmessage: ((event: { data: unknown }) => void) | null;
-  onclose: ((event: { code: number }) => void) | null;
+  onopen: ((event: Event) => unknown) | null;
+  onmessage: ((event: MessageEvent) => unknown) | null;
+  onclose: ((event: CloseEvent) => unknown) | null;
   send(text: string): void;
   close(code?: number): void;
 }

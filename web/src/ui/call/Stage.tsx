@@ -1,0 +1,85 @@
+/** Lays the people of a call out: one big with oneself in a corner, a grid, or a shared screen with a strip of people. */
+import { useRef } from "react";
+import { memberInWords, nameOf } from "../../call/words";
+import { useSize } from "../hooks";
+import { Avatar } from "../components/Avatar";
+import { fit } from "./layout";
+import type { Pending, Shown } from "./people";
+import { Tile, Video } from "./Tile";
+
+const gap = 10;
+
+export function Stage({ people, waiting }: { people: readonly Shown[]; waiting: readonly Pending[] }) {
+  const ref = useRef<HTMLDivElement>(null);
+  const { width, height } = useSize(ref);
+  const screens = people.filter((p) => p.participant.screen);
+  const self = people.find((p) => p.participant.self);
+  const others = people.filter((p) => !p.participant.self);
+  const tiles = [...others.map((p) => <PersonTile key={p.participant.identity} shown={p} />), ...waiting.map((p) => <PendingTile key={p.person.id} pending={p} />)];
+  const count = tiles.length;
+
+  if (screens.length > 0 && screens[0]) {
+    const { participant, name, displayName } = screens[screens.length - 1] ?? screens[0];
+    const who = participant.self ? "Your screen" : `${displayName || `@${name}`}’s screen`;
+    return (
+      <div className="stage" data-layout="screen" ref={ref}>
+        <figure className="screen-tile" data-testid="screen-tile">
+          {participant.screen && <Video source={participant.screen} whole label={who} />}
+          <figcaption className="tile-label">{who}</figcaption>
+        </figure>
+        <div className="strip">
+          {tiles}
+          {self && <PersonTile key="self" shown={self} />}
+        </div>
+      </div>
+    );
+  }
+  if (count <= 1) {
+    return (
+      <div className="stage" data-layout="pair" ref={ref}>
+        {tiles}
+        {self && <PersonTile key="self" shown={self} className={count === 1 ? "corner" : ""} />}
+      </div>
+    );
+  }
+  const grid = fit(count + (self ? 1 : 0), width, height, gap);
+  const style = { width: grid.width, height: grid.height };
+  return (
+    <div className="stage" data-layout="grid" ref={ref}>
+      {others.map((p) => (
+        <PersonTile key={p.participant.identity} shown={p} style={style} />
+      ))}
+      {waiting.map((p) => (
+        <PendingTile key={p.person.id} pending={p} style={style} />
+      ))}
+      {self && <PersonTile key="self" shown={self} style={style} />}
+    </div>
+  );
+}
+
+function PersonTile({ shown, style, className }: { shown: Shown; style?: { width: number; height: number }; className?: string }) {
+  return (
+    <Tile
+      participant={shown.participant}
+      name={shown.name}
+      displayName={shown.displayName}
+      {...(shown.state === "reconnecting" ? { note: memberInWords(shown.state) } : {})}
+      {...(style ? { style } : {})}
+      {...(className ? { className } : {})}
+    />
+  );
+}
+
+function PendingTile({ pending, style }: { pending: Pending; style?: { width: number; height: number } }) {
+  const { person, state } = pending;
+  return (
+    <div className="tile pending" style={style} data-testid="pending-tile" data-name={person.name} data-state={state} role="group" aria-label={nameOf(person)}>
+      <Avatar name={person.name} displayName={person.displayName} size="xl" />
+      <span className="tile-note">{memberInWords(state) || "Connecting…"}</span>
+      <span className="tile-label">
+        <span className="tile-name">{nameOf(person)}</span>
+        {person.displayName && <span className="tile-handle">@{person.name}</span>}
+      </span>
+    </div>
+  );
+}

@@ -1,0 +1,71 @@
+/** One person in a call: the picture or, without one, the avatar; name, microphone, network. */
+import { memo, useEffect, useRef, useState, type CSSProperties } from "react";
+import type { Participant, VideoSource } from "../../call/room";
+import { Avatar } from "../components/Avatar";
+import { Icon } from "../components/Icon";
+import { fills } from "./layout";
+
+export interface TileProps {
+  participant: Participant;
+  name: string;
+  displayName: string;
+  /** Joined but not seen in the room, or only rung: said instead of the picture. */
+  note?: string;
+  style?: CSSProperties;
+  className?: string;
+}
+
+export const Tile = memo(function Tile({ participant, name, displayName, note, style, className = "" }: TileProps) {
+  const { camera, self, speaking, microphone, quality } = participant;
+  const shown = displayName || `@${name}`;
+  return (
+    <div
+      className={`tile ${className}`}
+      style={style}
+      data-testid="tile"
+      data-identity={participant.identity}
+      data-self={self}
+      data-name={name}
+      data-speaking={speaking || undefined}
+      role="group"
+      aria-label={`${self ? "You" : shown}${microphone ? "" : ", microphone off"}${speaking ? ", speaking" : ""}`}
+    >
+      {camera ? <Video source={camera} mirrored={self} label={self ? "Your camera" : `${shown}’s camera`} /> : <Avatar name={name} displayName={displayName} size="xl" />}
+      {note && <span className="tile-note">{note}</span>}
+      <span className="tile-label">
+        {!microphone && (
+          <span className="tile-muted" data-testid="tile-muted" title="Microphone off">
+            <Icon name="micOff" size={16} />
+          </span>
+        )}
+        <span className="tile-name">{self ? "You" : shown}</span>
+        {!self && displayName && <span className="tile-handle">@{name}</span>}
+        {(quality === "poor" || quality === "lost") && (
+          <span className="tile-quality" title={quality === "lost" ? "Connection lost" : "Weak connection"}>
+            <Icon name="offline" size={15} />
+          </span>
+        )}
+      </span>
+    </div>
+  );
+});
+
+export function Video({ source, mirrored = false, whole = false, label }: { source: VideoSource; mirrored?: boolean; whole?: boolean; label: string }) {
+  const ref = useRef<HTMLVideoElement>(null);
+  const [cover, setCover] = useState(true);
+  useEffect(() => {
+    const element = ref.current;
+    if (!element) return;
+    source.attach(element);
+    const look = (): void => setCover(fills(element.videoWidth / element.videoHeight, element.clientWidth / element.clientHeight));
+    element.addEventListener("resize", look);
+    const observer = new ResizeObserver(look);
+    observer.observe(element);
+    return () => {
+      element.removeEventListener("resize", look);
+      observer.disconnect();
+      source.detach(element);
+    };
+  }, [source]);
+  return <video ref={ref} autoPlay playsInline muted data-mirrored={mirrored || undefined} data-whole={whole || !cover || undefined} aria-label={label} />;
+}
