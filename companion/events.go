@@ -21,7 +21,8 @@ type Event struct {
 	// Data is sent as JSON. When Load is set it is called instead, when the event
 	// is about to be written, with the session of the socket: what it returns is
 	// then never older than what the client has already seen. Load must not block
-	// for long; an error closes the socket, whose client comes back for a snapshot.
+	// for long; nil sends nothing, and an error closes the socket, whose client
+	// comes back for a snapshot.
 	Data any
 	Load func(context.Context, Session) (any, error)
 }

@@ -104,6 +104,8 @@ type socket struct {
 	sess Session
 	q    *queue
 	conn *websocket.Conn
+
+	sent map[string]int64 // the version last sent of each subject (versioned)
 }
 
 func (k *socket) run() {
@@ -182,12 +184,51 @@ func (k *socket) send(ctx context.Context, ev queued) *websocket.CloseError {
 			}
 			return &websocket.CloseError{Code: websocket.CloseInternalServerErr, Text: "something went wrong; come back"}
 		}
+		if data == nil || !k.fresh(data) {
+			return nil
+		}
 	}
 	k.conn.SetWriteDeadline(time.Now().Add(writeWait))
 	if err := k.conn.WriteJSON(frame{ev.Type, ev.cursor, data}); err != nil {
 		return errGone
 	}
 	return nil
+}
+
+// versioned is data of which a client needs each version once. Effects are carried
+// out at least once, and an event that waited may load what a later one would.
+type versioned interface {
+	eventVersion() (key string, version int64)
+}
+
+// maxSent is how many subjects a socket keeps in mind; then it forgets them, and a
+// client may see a version twice.
+const maxSent = 10_000
+
+// fresh reports whether the client has not seen data's version or a later one, and
+// keeps it in mind. Data without a version is always fresh.
+func (k *socket) fresh(data any) bool {
+	if first, ok := data.(snapshot); ok {
+		if list, ok := first.Calls.([]*Call); ok {
+			for _, c := range list {
+				k.fresh(c)
+			}
+		}
+		return true
+	}
+	v, ok := data.(versioned)
+	if !ok {
+		return true
+	}
+	key, version := v.eventVersion()
+	if k.sent[key] >= version {
+		return false
+	}
+	if k.sent == nil || len(k.sent) >= maxSent {
+		k.sent = make(map[string]int64)
+	}
+	k.sent[key] = version
+	return true
 }
 
 // holds looks whether the device is still signed in, which another process may
