@@ -29,8 +29,8 @@ func NewPackets[V any](maxPackets, maxBytes int) *Packets[V] {
 }
 
 // Put stores value, of size bytes, under sequence. The values that had to go are appended to evicted (pass a reused
-// slice) and returned: they are the caller's again. stored is false when sequence is too old, stored already, or larger
-// than the byte limit alone: then value remains the caller's.
+// slice) and returned: they are the caller's again. stored is false when sequence is too old or stored already, or when
+// there is room for it only at the cost of newer ones: then value remains the caller's.
 func (p *Packets[V]) Put(sequence uint64, size int, value V, evicted []V) (_ []V, stored bool) {
 	n := uint64(len(p.slots))
 	if p.maxBytes > 0 && size > p.maxBytes {
@@ -41,17 +41,13 @@ func (p *Packets[V]) Put(sequence uint64, size int, value V, evicted []V) (_ []V
 	}
 	switch {
 	case sequence >= p.next:
-		if sequence-p.next >= n {
-			evicted = p.Clear(evicted)
-			p.oldest = sequence
-		} else if sequence+1 > n {
+		if sequence+1 > n {
 			evicted = p.dropBelow(sequence+1-n, evicted)
 		}
 		p.next = sequence + 1
 	case p.next-sequence > n:
 		return evicted, false
 	case sequence < p.oldest:
-		// Late, below everything stored, yet within the window: room is given only while it costs nobody else their place.
 		if p.maxBytes > 0 && p.bytes+size > p.maxBytes {
 			return evicted, false
 		}
@@ -60,14 +56,14 @@ func (p *Packets[V]) Put(sequence uint64, size int, value V, evicted []V) (_ []V
 		return evicted, false
 	}
 	for p.maxBytes > 0 && p.bytes+size > p.maxBytes && p.count > 0 {
+		if p.oldest > sequence {
+			return evicted, false // nothing newer gives way to a late packet
+		}
 		evicted = p.dropBelow(p.oldest+1, evicted)
 	}
 	p.slots[sequence&p.mask] = packetSlot[V]{sequence: sequence, size: int32(size), used: true, value: value}
 	p.bytes += size
 	p.count++
-	if sequence < p.oldest {
-		p.oldest = sequence
-	}
 	return evicted, true
 }
 

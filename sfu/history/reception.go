@@ -22,6 +22,8 @@ const (
 	maxDropout  = 3000 // RFC 3550 A.1 MAX_DROPOUT: larger forward jumps need confirmation
 	maxMisorder = 1000 // MAX_MISORDER; RFC 3550 suggests 100, RTX recovers later than that on fast video
 	seenWindow  = 1024 // packets remembered to tell duplicates, a power of two
+
+	maxJitterSeconds = 5 // a larger difference is a jump of the source's timestamps, not jitter
 )
 
 // Arrival is the outcome of [Reception.Packet].
@@ -41,6 +43,7 @@ type Reception struct {
 	epoch     uint32
 	highest   uint64 // extended
 	base      uint64 // first sequence number of this epoch
+	cycles    uint64 // what to take off for the 32 bits of a receiver report
 	stray     uint16 // RFC 3550 A.1 bad_seq: the number that would confirm a restart
 	hasStray  bool
 	seen      [seenWindow / 64]uint64
@@ -74,7 +77,9 @@ func (r *Reception) Packet(sequence uint16, timestamp uint32, now time.Duration)
 			if d < 0 {
 				d = -d
 			}
-			r.jitter = uint64(int64(r.jitter) + d - int64((r.jitter+8)>>4))
+			if d <= int64(r.clockRate)*maxJitterSeconds {
+				r.jitter = uint64(int64(r.jitter) + d - int64((r.jitter+8)>>4))
+			}
 		}
 		r.transit, r.hasTransit = transit, true
 	}
@@ -97,7 +102,10 @@ func (r *Reception) Recovered(sequence uint16) Arrival {
 func (r *Reception) place(sequence uint16) Arrival {
 	if !r.started {
 		r.started = true
-		r.restart(1<<16 | uint64(sequence))
+		r.restart(sequence)
+		if r.epoch > 0 {
+			return Arrival{Sequence: r.highest, Epoch: r.epoch, Verdict: Restarted}
+		}
 		return Arrival{Sequence: r.highest, Epoch: r.epoch, Verdict: Newest}
 	}
 	delta := int64(int16(sequence - uint16(r.highest)))
@@ -128,7 +136,7 @@ func (r *Reception) place(sequence uint16) Arrival {
 	// RFC 3550 A.1: "Two sequential packets -- assume that the other side restarted without telling us so just re-sync".
 	if r.hasStray && sequence == r.stray {
 		r.epoch++
-		r.restart((r.highest>>16+2)<<16 | uint64(sequence))
+		r.restart(sequence)
 		return Arrival{Sequence: r.highest, Epoch: r.epoch, Verdict: Restarted}
 	}
 	r.stray, r.hasStray = sequence+1, true
@@ -137,11 +145,14 @@ func (r *Reception) place(sequence uint16) Arrival {
 
 func (r *Reception) mark(s uint64) { r.seen[s%seenWindow/64] |= 1 << (s % 64) }
 
-func (r *Reception) restart(sequence uint64) {
-	r.highest, r.base = sequence, sequence
+// restart begins a numbering at sequence, above and well apart from everything before.
+func (r *Reception) restart(sequence uint16) {
+	r.cycles = (r.highest>>16 + 2) << 16
+	r.highest = r.cycles | uint64(sequence)
+	r.base = r.highest
 	r.hasStray, r.hasTransit = false, false
 	r.seen = [seenWindow / 64]uint64{}
-	r.mark(sequence)
+	r.mark(r.highest)
 	r.received, r.priorExpected, r.priorReceived = 0, 0, 0
 }
 
@@ -151,7 +162,6 @@ func (r *Reception) Restart() {
 		return
 	}
 	r.epoch++
-	r.highest = (r.highest>>16 + 2) << 16
 	r.started = false
 }
 
@@ -182,7 +192,7 @@ func (r *Reception) Report() (rep Report, ok bool) {
 		rep.FractionLost = uint8(min(lostNow<<8/interval, 255))
 	}
 	rep.TotalLost = int32(lost)
-	rep.HighestSequence = uint32(r.highest - 1<<16)
+	rep.HighestSequence = uint32(r.highest - r.cycles)
 	rep.Jitter = uint32(r.jitter >> 4)
 	return rep, true
 }

@@ -53,11 +53,14 @@ func (s *Sent) Get(sequence uint16) (SentPacket, bool) {
 	return e.SentPacket, true
 }
 
-// Resend is Get for a NACK that came at now: ok is false too when the same packet was sent again less than rtt ago, as
-// that copy can't have arrived when the NACK left.
+// minResend is the least time between two copies of a packet, for when the round trip isn't known yet.
+const minResend = 10 * time.Millisecond
+
+// Resend is Get for a NACK that came at now: ok is false too when the same packet was sent again less than rtt (at least
+// 10 ms) ago, as that copy can't have arrived when the NACK left.
 func (s *Sent) Resend(sequence uint16, now, rtt time.Duration) (p SentPacket, ok bool) {
 	e := &s.slots[sequence&s.mask]
-	if !e.used || e.Sequence != sequence || e.resent && now-e.at < rtt {
+	if !e.used || e.Sequence != sequence || e.resent && now-e.at < max(rtt, minResend) {
 		return SentPacket{}, false
 	}
 	e.resent, e.at = true, now
