@@ -155,6 +155,27 @@ func TestPeers(t *testing.T) {
 	}
 }
 
+func TestRoutedPeers(t *testing.T) {
+	parse := netip.MustParseAddrPort
+	public, other, local := parse("203.0.113.7:7882"), parse("203.0.113.8:7882"), parse("192.0.2.1:7882")
+	inside := func(netip.AddrPort) netip.AddrPort { return local }
+	p := newPeers(usable([]netip.AddrPort{public}), inside)
+	if p.to[public] != local || addrPort(p.from[local]) != public || addrPort(p.from[public]) != public {
+		t.Errorf("to %v, from %v", p.to, p.from)
+	}
+	if _, ok := p.to[local]; ok || p.allows(net.IP{192, 0, 2, 1}) {
+		t.Error("an address that wasn't announced can be asked for")
+	}
+	p = newPeers(usable([]netip.AddrPort{public, other}), inside)
+	if addrPort(p.from[local]) != public {
+		t.Errorf("from %v", p.from)
+	}
+	p = newPeers(usable([]netip.AddrPort{public, local}), inside)
+	if addrPort(p.from[local]) != local {
+		t.Errorf("from %v", p.from)
+	}
+}
+
 func TestRelayIP(t *testing.T) {
 	ports := func(list ...string) (out []netip.AddrPort) {
 		for _, text := range list {

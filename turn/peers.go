@@ -46,13 +46,13 @@ func newPeers(list []netip.AddrPort, route func(netip.AddrPort) netip.AddrPort) 
 		}
 		p.ips[a.Addr()] = true
 		p.to[a] = real
-		// Two announced addresses may lead to one: its packets then come from the first.
-		if p.from[real] == nil {
-			p.from[real] = net.UDPAddrFromAddrPort(a)
-		}
-		// A peer that knows the announced address as its own may answer from it.
-		if p.from[a] == nil {
-			p.from[a] = net.UDPAddrFromAddrPort(a)
+		p.from[a] = net.UDPAddrFromAddrPort(a)
+	}
+	// What another address leads to is seen under the announced one, unless it is announced
+	// itself, or an earlier one leads there too.
+	for _, a := range list {
+		if real := p.to[a]; p.from[real] == nil {
+			p.from[real] = p.from[a]
 		}
 	}
 	return p

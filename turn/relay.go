@@ -121,6 +121,7 @@ func (s *Server) newRelay(in entrance, who client, v4 bool, port int) (*relay, e
 		s.quota.release(who, s.now())
 		return nil, err
 	}
+	_ = conn.SetReadBuffer(1 << 20) // room for a keyframe; the system may grant less
 	r := &relay{UDPConn: conn, s: s, in: in, who: who, user: u}
 	r.announced = netip.AddrPortFrom(ip, addrPort(conn.LocalAddr()).Port())
 

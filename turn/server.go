@@ -72,15 +72,16 @@ func New(c Config) (*Server, error) {
 	}
 	s.peers.Store(newPeers(usable(c.Peers()), c.Route))
 
-	listeners := c.TLS
+	var listeners []net.Listener
 	for _, address := range c.TCP {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
-			s.closeSockets(listeners)
+			s.closeSockets(append(listeners, c.TLS...))
 			return nil, fmt.Errorf("TURN over TCP: %w", err)
 		}
-		listeners = append(slices.Clip(listeners), l)
+		listeners = append(listeners, l)
 	}
+	listeners = append(listeners, c.TLS...)
 	for _, address := range c.UDP {
 		opened, err := s.listenUDP(address)
 		s.udp = append(s.udp, opened...)
@@ -161,7 +162,8 @@ func (s *Server) UDPAddrs() []netip.AddrPort {
 	return addrs
 }
 
-// StreamAddrs returns the addresses of the TLS listeners, then of the TCP ones.
+// StreamAddrs returns the addresses of the TCP listeners, then of the TLS ones, in the order of
+// the configuration.
 func (s *Server) StreamAddrs() []netip.AddrPort {
 	var addrs []netip.AddrPort
 	for _, l := range s.streams {

@@ -229,7 +229,7 @@ func all(t *testing.T, c Config, peers ...netip.AddrPort) (*Server, map[string]n
 	c.UDP, c.TCP, c.TLS = []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}, []net.Listener{l}
 	s := serve(t, c, peers...)
 	return s, map[string]netip.AddrPort{
-		"udp": s.UDPAddrs()[0], "tls": s.StreamAddrs()[0], "tcp": s.StreamAddrs()[1],
+		"udp": s.UDPAddrs()[0], "tcp": s.StreamAddrs()[0], "tls": s.StreamAddrs()[1],
 	}, &tls.Config{RootCAs: roots}
 }
 

@@ -328,7 +328,6 @@ func newBranch(s *splitter) *branch {
 func (b *branch) deliver(conn net.Conn, held *heldConn, within time.Duration) bool {
 	late := time.NewTimer(within)
 	defer late.Stop()
-	// Handed over first: from here on Close leaves the connection to its taker.
 	select {
 	case <-b.closed:
 		return false

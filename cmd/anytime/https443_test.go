@@ -140,6 +140,7 @@ func TestSplitByFirstBytes(t *testing.T) {
 		{"STUN", nil, binding(), "turn " + string(binding())},
 		{"no STUN for all its zeroes", nil, stranger, "HTTP/1.1 400"},
 		{"TURN by ALPN, whatever it says", []string{protoTURN}, []byte(request[:20]), "turn " + request[:20]},
+		{"TURN by the better ALPN of two", []string{protoHTTP1, protoTURN}, binding(), "turn " + string(binding())},
 		{"STUN by ALPN", []string{protoSTUN}, binding(), "turn " + string(binding())},
 		{"HTTP by ALPN", []string{protoHTTP1}, []byte(request), "HTTP/1.1 200"},
 	} {
@@ -342,7 +343,7 @@ func TestTURNOverTheSharedPort(t *testing.T) {
 	defer relay.Close()
 	name, password := turn.Credentials("secret", "ac_1:dv_1", time.Now(), time.Minute)
 	port := netip.MustParseAddrPort(address).Port()
-	out, err := exec.CommandContext(t.Context(), program, "-v", "-t", "-S", "-c", "-n", "5", "-u", name, "-w", password,
+	out, err := exec.CommandContext(t.Context(), program, "-t", "-S", "-c", "-n", "5", "-u", name, "-w", password,
 		"-p", fmt.Sprint(port), "-e", "127.0.0.1", "-r", fmt.Sprint(sfu.Port()), "127.0.0.1").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "tot_send_msgs=5, tot_recv_msgs=5") {
 		t.Errorf("%v\n%s", err, out)

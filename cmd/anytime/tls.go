@@ -94,9 +94,10 @@ const (
 	protoSTUN  = "stun.nat-discovery" // RFC 7443
 )
 
-// shared is the configuration of a port that serves HTTPS and TURN: see splitTLS.
+// shared is the configuration of a port that serves HTTPS and TURN: see splitTLS. The first that
+// the client knows is agreed on: coturn's client offers http/1.1 too, browsers no TURN.
 func (c *certificates) shared() *tls.Config {
-	return c.config(protoHTTP2, protoHTTP1, protoTURN, protoSTUN)
+	return c.config(protoTURN, protoSTUN, protoHTTP2, protoHTTP1)
 }
 
 // turn is the configuration of a port that serves TURN alone.
