@@ -118,9 +118,13 @@ func (c *channel) send(b []byte) error {
 // accepted takes a data channel that the client opened.
 func (t *transport) accepted(dc *webrtc.DataChannel) {
 	label := dc.Label()
-	if n := t.p.channels.Add(1); n > maxChannels || label != labelReliable && label != labelLossy {
+	if n := t.p.channels.Add(1); n > maxChannels {
 		t.p.log.Debug("data channel refused", "label", label[:min(len(label), 40)], "channels", n)
 		_ = dc.Close()
+		return
+	}
+	if label != labelReliable && label != labelLossy {
+		// Newer SDKs open channels for features that we lack (_data_track) and take a closed one for a fault.
 		return
 	}
 	reliable := label == labelReliable

@@ -233,6 +233,9 @@ func (n *negotiation) add(t *transport, s *subscription) (*line, error) {
 	}
 	var err error
 	if reuse {
+		// A browser's receiver keeps the track id of its first msid for good; SDKs take the id from the stream where it
+		// stands there.
+		track.stream = s.pub.owner.cfg.ID + "|" + s.pub.id
 		l.sender, err = t.pc.AddTrack(track)
 	} else if len(t.pc.GetTransceivers()) >= maxSections-1 {
 		return nil, fmt.Errorf("%w: %d media sections", ErrLimit, maxSections)

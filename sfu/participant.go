@@ -47,9 +47,10 @@ type Participant struct {
 
 	mu           sync.Mutex
 	publications map[string]*publication
-	order        []*publication // as announced
-	bound        map[string]*publication
-	sections     []section // of the publisher, as last negotiated
+	order        []*publication          // as announced
+	bound        map[string]*publication // by mid
+	claimed      map[string]string       // by mid: the msid track id that was bound last
+	sections     []section               // of the publisher, as last negotiated
 	subs         map[string]*subscription
 	bySSRC       map[uint32]*subscription
 	closed       bool
@@ -77,7 +78,7 @@ func (s *Server) Join(cfg ParticipantConfig) (*Participant, error) {
 		cfg.Notify = func(Event) {}
 	}
 	p := &Participant{server: s, cfg: cfg, log: s.log.With("room", cfg.Room, "participant", cfg.ID),
-		publications: map[string]*publication{}, bound: map[string]*publication{}, subs: map[string]*subscription{},
+		publications: map[string]*publication{}, bound: map[string]*publication{}, claimed: map[string]string{}, subs: map[string]*subscription{},
 		bySSRC: map[uint32]*subscription{}, done: make(chan struct{})}
 	p.nego.p = p
 	p.reports = newAlarm(s.now, p.sendReports)
@@ -269,32 +270,13 @@ func (p *Participant) SetMuted(trackID string, muted bool) {
 	}
 }
 
-// bindLocked ties announced tracks to negotiated m-lines: by the msid's track id, else the first of the kind.
-// Called with p.mu held.
+// bindLocked ties announced tracks to negotiated m-lines: by the msid's track id, else the first of the kind. It returns
+// the publications whose m-lines have stopped. Called with p.mu held.
 func (p *Participant) bindLocked() (ended []*publication) {
-	free := func(s *section, exact bool) *publication {
-		for _, pub := range p.order {
-			if pub.cfg.Kind.String() != s.kind || exact && (pub.cfg.CID == "" || pub.cfg.CID != s.track) {
-				continue
-			}
-			taken := false
-			for _, o := range p.bound {
-				taken = taken || o == pub
-			}
-			if !taken {
-				return pub
-			}
-		}
-		return nil
-	}
 	for i := range p.sections {
 		s := &p.sections[i]
-		old := p.bound[s.mid]
-		if old == nil {
-			continue
-		}
 		// The m-line was stopped, or passed on to another track.
-		if !s.sending || old.cfg.CID != s.track && free(s, true) != nil {
+		if old := p.bound[s.mid]; old != nil && (!s.sending || old.cfg.CID != s.track && p.announced(s, true) != nil) {
 			delete(p.bound, s.mid)
 			ended = append(ended, old)
 		}
@@ -305,9 +287,20 @@ func (p *Participant) bindLocked() (ended []*publication) {
 			if !s.sending || p.bound[s.mid] != nil || s.kind != "audio" && s.kind != "video" {
 				continue
 			}
-			if pub := free(s, exact); pub != nil {
-				p.bound[s.mid] = pub
+			// An m-line whose track was withdrawn, but which still sends it, is not for the next track that comes along.
+			if !exact && p.claimed[s.mid] == s.track {
+				continue
 			}
+			pub := p.announced(s, exact)
+			if pub == nil {
+				continue
+			}
+			for mid, o := range p.bound {
+				if o == pub { // it was tied to another for want of the right one
+					delete(p.bound, mid)
+				}
+			}
+			p.bound[s.mid], p.claimed[s.mid] = pub, s.track
 		}
 	}
 	in := p.ingest()
@@ -327,6 +320,24 @@ func (p *Participant) bindLocked() (ended []*publication) {
 		}
 	}
 	return ended
+}
+
+// announced returns the publication that could be the one of m-line s: by the exact track id, or the first of its kind
+// that has no m-line yet. Called with p.mu held.
+func (p *Participant) announced(s *section, exact bool) *publication {
+	for _, pub := range p.order {
+		if pub.cfg.Kind.String() != s.kind || exact && (pub.cfg.CID == "" || pub.cfg.CID != s.track) {
+			continue
+		}
+		taken := false
+		for mid, o := range p.bound {
+			taken = taken || o == pub && (!exact || p.claimed[mid] == pub.cfg.CID)
+		}
+		if !taken {
+			return pub
+		}
+	}
+	return nil
 }
 
 // Subscribe begins to receive a track that is published in the room. Its media follows when it, and the subscriber's

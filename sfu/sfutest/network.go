@@ -186,3 +186,16 @@ func CheckGoroutines(t testing.TB) func() {
 		}
 	}
 }
+
+// countSections returns the video m-lines of a description, and how many of them send.
+func countSections(text string) (video, sending int) {
+	for _, m := range strings.Split(text, "\r\nm=")[1:] {
+		if strings.HasPrefix(m, "video") {
+			video++
+			if strings.Contains(m, "a=sendonly") {
+				sending++
+			}
+		}
+	}
+	return video, sending
+}

@@ -138,6 +138,8 @@ func (r *Received) Packets() []Packet {
 // Summary is what [Received.Check] found.
 type Summary struct {
 	Packets, Frames, Keyframes, Missing, Switches int
+	// Duplicates were sent again though they had come: Pion's clients ask again for what came back over RTX.
+	Duplicates int
 	// Longest is the longest time between two packets.
 	Longest time.Duration
 }
@@ -161,14 +163,19 @@ func (r *Received) Check(source string, tail int) (s Summary, err error) {
 	}
 	list := make([]numbered, 0, len(all))
 	last := int64(all[0].Sequence)
-	seen := map[int64]bool{}
+	seen := map[int64]Packet{}
 	for _, p := range all {
 		n := last + int64(int16(p.Sequence-uint16(last)))
 		last = max(last, n)
-		if seen[n] {
-			return s, fmt.Errorf("sequence number %d came twice", p.Sequence)
+		if first, ok := seen[n]; ok {
+			p.At = first.At
+			if p != first {
+				return s, fmt.Errorf("sequence number %d came twice and differs: %+v, %+v", p.Sequence, first, p)
+			}
+			s.Duplicates++
+			continue
 		}
-		seen[n] = true
+		seen[n] = p
 		list = append(list, numbered{n, p})
 	}
 	slices.SortFunc(list, func(a, b numbered) int { return int(a.n - b.n) })
