@@ -102,6 +102,9 @@ func init() {
 			return p
 		}
 		for _, err := range errs {
+			if found, ok := errors.AsType[*Problem](err); ok { // of a Resolver
+				return found
+			}
 			var d huma.ErrorDetailer
 			if errors.As(err, &d) {
 				detail := d.ErrorDetail()

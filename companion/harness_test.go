@@ -300,3 +300,29 @@ func (e *events) closed(code int) {
 		return
 	}
 }
+
+// answer sends a request and returns its status and body.
+func (b *browser) answer(method, path string, in any) string {
+	b.t.Helper()
+	j, err := json.Marshal(in)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if in == nil {
+		j = nil
+	}
+	req, err := http.NewRequestWithContext(context.Background(), method, b.s.http.URL+path, bytes.NewReader(j))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	res, err := b.http.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return res.Status + " " + string(body)
+}

@@ -94,6 +94,19 @@ func (s *Server) listContacts(ctx context.Context, sess Session, _ *struct{}) (*
 	return &output[people.Contacts]{c}, nil
 }
 
+// personInput names a person by their account's id.
+type personInput struct {
+	ID string `path:"id" doc:"The person's account id"`
+}
+
+// Resolve refuses what can't be an account's id, which no database need hear of.
+func (in *personInput) Resolve(huma.Context) []error {
+	if !people.ValidID("ac_", in.ID) {
+		return []error{personError(sqlstore.ErrNotFound)}
+	}
+	return nil
+}
+
 type requestInput struct {
 	Body struct {
 		Name string `json:"name"`
@@ -119,7 +132,7 @@ func (s *Server) requestContact(ctx context.Context, sess Session, in *requestIn
 	return &output[people.Person]{p}, err
 }
 
-func (s *Server) acceptContact(ctx context.Context, sess Session, in *idInput) (*output[people.Person], error) {
+func (s *Server) acceptContact(ctx context.Context, sess Session, in *personInput) (*output[people.Person], error) {
 	p, changed, err := s.store.Accept(ctx, sess.Account.ID, in.ID, s.now())
 	if err != nil {
 		return nil, personError(err)
@@ -130,7 +143,7 @@ func (s *Server) acceptContact(ctx context.Context, sess Session, in *idInput) (
 	return &output[people.Person]{p}, err
 }
 
-func (s *Server) removeContact(ctx context.Context, sess Session, in *idInput) (*struct{}, error) {
+func (s *Server) removeContact(ctx context.Context, sess Session, in *personInput) (*struct{}, error) {
 	removed, err := s.store.RemoveRelation(ctx, sess.Account.ID, in.ID)
 	if err == nil && removed {
 		err = s.publishRelation(ctx, sess.Account.ID, in.ID)
@@ -138,7 +151,7 @@ func (s *Server) removeContact(ctx context.Context, sess Session, in *idInput) (
 	return nil, err
 }
 
-func (s *Server) block(ctx context.Context, sess Session, in *idInput) (*struct{}, error) {
+func (s *Server) block(ctx context.Context, sess Session, in *personInput) (*struct{}, error) {
 	blocked, err := s.store.Block(ctx, sess.Account.ID, in.ID, s.cfg.Limits.Relations, s.now())
 	if err != nil {
 		return nil, personError(err)
@@ -152,7 +165,7 @@ func (s *Server) block(ctx context.Context, sess Session, in *idInput) (*struct{
 	return nil, nil
 }
 
-func (s *Server) unblock(ctx context.Context, sess Session, in *idInput) (*struct{}, error) {
+func (s *Server) unblock(ctx context.Context, sess Session, in *personInput) (*struct{}, error) {
 	unblocked, err := s.store.Unblock(ctx, sess.Account.ID, in.ID)
 	if err == nil && unblocked {
 		s.publishContacts(sess.Account.ID)

@@ -122,12 +122,15 @@ func (s *Server) listInvitations(ctx context.Context, sess Session, _ *struct{})
 	return &output[invitationList]{invitationList{list}}, nil
 }
 
-type idInput struct {
-	ID string `path:"id" maxLength:"64"`
+type revokeInput struct {
+	ID string `path:"id"`
 }
 
-func (s *Server) revokeInvitation(ctx context.Context, sess Session, in *idInput) (*struct{}, error) {
-	err := s.store.RevokeInvitation(ctx, sess.Account.ID, in.ID)
+func (s *Server) revokeInvitation(ctx context.Context, sess Session, in *revokeInput) (*struct{}, error) {
+	err := sqlstore.ErrNotFound
+	if people.ValidID("in_", in.ID) {
+		err = s.store.RevokeInvitation(ctx, sess.Account.ID, in.ID)
+	}
 	if errors.Is(err, sqlstore.ErrNotFound) {
 		return nil, problem(http.StatusNotFound, "not_found", "You have no such invitation open: it was used, revoked or has expired.")
 	}
