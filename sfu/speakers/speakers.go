@@ -7,6 +7,7 @@
 package speakers
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -34,6 +35,7 @@ const (
 	levelStep     = 0.02                  // … and by this much is worth telling
 	packetLength  = 20 * time.Millisecond // RFC 7587 section 4.2: the default of "ptime"
 	longestPacket = 120 * time.Millisecond
+	slack         = 20 * time.Millisecond // by which a ticker may come early after having come late
 )
 
 // Speaker is one active speaker, or one who has just stopped.
@@ -98,7 +100,7 @@ func (d *Detector) Remove(t *Track) {
 // Observe notes the level of one packet in -dBov (0 the loudest, 127 silence) and the length of audio in it; 0 means
 // 20 ms. Order and arrival within an interval don't matter.
 func (t *Track) Observe(level uint8, length time.Duration) {
-	if level > t.threshold {
+	if level > t.threshold || level >= 127 { // RFC 6464 section 3: 127 is digital silence
 		return
 	}
 	if length <= 0 {
@@ -106,7 +108,7 @@ func (t *Track) Observe(level uint8, length time.Duration) {
 	}
 	length = min(length, longestPacket)
 	t.loud += length
-	t.amplitude += amplitudes[level&0x7f] * length.Seconds()
+	t.amplitude += amplitudes[level] * length.Seconds()
 }
 
 // Silence forgets what has been heard since the last update: the track was muted.
@@ -114,7 +116,7 @@ func (t *Track) Silence() { t.loud, t.amplitude, t.level, t.lastLoud = 0, 0, 0, 
 
 // amplitudes is 10^(-L/20) for every level.
 var amplitudes = func() (a [128]float64) {
-	for l := range a[:127] { // RFC 6464 section 3: 127 is digital silence
+	for l := range a[:127] {
 		a[l] = math.Pow(10, -float64(l)/20)
 	}
 	return a
@@ -129,7 +131,7 @@ func (d *Detector) Update(now time.Duration, dst []Speaker) (_ []Speaker, change
 		return dst, false
 	}
 	elapsed := now - d.last
-	if elapsed < Interval {
+	if elapsed < Interval-slack {
 		return dst, false
 	}
 	d.last = now
@@ -138,12 +140,14 @@ func (d *Detector) Update(now time.Duration, dst []Speaker) (_ []Speaker, change
 	for _, s := range d.reported {
 		d.current = append(d.current, Speaker{ID: s.ID})
 	}
+	listed := len(d.current)
 	for _, t := range d.tracks {
 		t.close(now, elapsed, &d.cfg)
 		if t.active {
 			d.merge(t)
 		}
 	}
+	slices.SortStableFunc(d.current[listed:], func(a, b Speaker) int { return cmp.Compare(b.Level, a.Level) })
 	d.current = slices.DeleteFunc(d.current, func(s Speaker) bool { return !s.Active })
 	order(d.current)
 	if !d.worthTelling() {
