@@ -3,6 +3,7 @@ package sfu
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -96,7 +97,8 @@ func parseDescription(text string) ([]section, error) {
 	if len(d.MediaDescriptions) > maxSections {
 		return nil, refuse("%d media sections, at most %d are taken", len(d.MediaDescriptions), maxSections)
 	}
-	_, fingerprint := d.Attribute("fingerprint")
+	print, fingerprint := d.Attribute("fingerprint")
+	prints := []string{print}
 	_, ufrag := d.Attribute("ice-ufrag")
 	_, pwd := d.Attribute("ice-pwd")
 	session := direction(d.Attributes)
@@ -116,6 +118,7 @@ func parseDescription(text string) ([]section, error) {
 			switch a.Key {
 			case "fingerprint":
 				fingerprint = true
+				prints = append(prints, a.Value)
 			case "ice-ufrag":
 				ufrag = true
 			case "ice-pwd":
@@ -127,8 +130,16 @@ func parseDescription(text string) ([]section, error) {
 	if !fingerprint || !ufrag || !pwd {
 		return nil, refuse("no DTLS fingerprint or no ICE credentials")
 	}
+	for _, v := range prints {
+		if v != "" && !fingerprintForm.MatchString(v) {
+			return nil, refuse("malformed DTLS fingerprint")
+		}
+	}
 	return sections, nil
 }
+
+// fingerprintForm is RFC 8122 section 5: a hash function, and two hexadecimal digits for each byte.
+var fingerprintForm = regexp.MustCompile(`^[A-Za-z0-9-]{1,16} [0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){15,63}$`)
 
 func direction(attributes []sdp.Attribute) string {
 	for _, a := range attributes {
@@ -167,7 +178,6 @@ func parseSection(m *sdp.MediaDescription, session string, candidates *int) (sec
 			s.payloads = append(s.payloads, payload{pt: uint8(pt)})
 		}
 	}
-	var simulcast string
 	for _, a := range m.Attributes {
 		switch a.Key {
 		case "rtpmap", "fmtp", "rtcp-fb":
@@ -208,17 +218,11 @@ func parseSection(m *sdp.MediaDescription, session string, candidates *int) (sec
 				}
 				s.rids = append(s.rids, f[0])
 			}
-		case "simulcast":
-			simulcast = a.Value
 		case "candidate":
 			if *candidates++; *candidates > maxCandidates {
 				return s, refuse("more than %d candidates", maxCandidates)
 			}
 		}
-	}
-	if simulcast == "" {
-		// RFC 8853 section 5.1 lets a=rid stand without a=simulcast; then it is no simulcast and only one is sent.
-		return s, nil
 	}
 	return s, nil
 }

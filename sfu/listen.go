@@ -49,7 +49,7 @@ func listen(cfg Config, log pionLog) (*sockets, error) {
 	if udpAddr == "" {
 		udpAddr = defaultUDPAddr
 	}
-	conn, err := host.ListenPacket("udp", udpAddr)
+	conn, err := host.ListenPacket("udp"+family(udpAddr), udpAddr)
 	if err != nil {
 		return nil, fmt.Errorf("listening for media on UDP %s: %w", udpAddr, err)
 	}
@@ -82,7 +82,7 @@ func listen(cfg Config, log pionLog) (*sockets, error) {
 	if tcpAddr == "" {
 		tcpAddr = defaultTCPAddr
 	}
-	l, err := net.Listen("tcp", tcpAddr)
+	l, err := net.Listen("tcp"+family(tcpAddr), tcpAddr)
 	if err != nil {
 		_ = s.udp.Close()
 		return nil, fmt.Errorf("listening for media on TCP %s: %w", tcpAddr, err)
@@ -94,6 +94,14 @@ func listen(cfg Config, log pionLog) (*sockets, error) {
 		WriteBufferSize: tcpWriteBuffer,
 	}), addr: l.Addr()}
 	return s, nil
+}
+
+// family is "4" for an IPv4 host: Go would take 0.0.0.0 for both families otherwise.
+func family(addr string) string {
+	if p, err := netip.ParseAddrPort(addr); err == nil && p.Addr().Is4() {
+		return "4"
+	}
+	return ""
 }
 
 func (s *sockets) Close() error {
