@@ -26,6 +26,7 @@ func (r *Room) Join(now time.Time, profile Profile) ([]Effect, error) {
 		attached: true, deadline: now.Add(r.limits.MediaTimeout), onExpired: JoinFailed,
 		subs: subscriptions{},
 	}
+	r.flushDepartures()
 	others := r.othersOf(p)
 	r.add(p)
 	r.emit(SendJoin{To: p.ID, Self: p.info(), Others: others, Room: r.Describe()},
@@ -43,6 +44,7 @@ func (r *Room) Resume(now time.Time, id, identity string) (effects []Effect, ok 
 	if p == nil || p.remote || p.Identity != identity {
 		return nil, false
 	}
+	r.flushDepartures()
 	p.attached = true
 	if p.state == Active {
 		p.deadline = time.Time{}

@@ -13,10 +13,12 @@ type changes struct {
 	due     time.Time // when they must be told at the latest; zero when there are none
 }
 
-// change is a participant that changed, or the last words about one that left.
+// change is a participant that changed, or the last words about one that left or hid. Who hid is not
+// told of its own departure.
 type change struct {
-	p    *participant
-	last *Info
+	p      *participant
+	last   *Info
+	except string
 }
 
 // Metadata is what a participant may change of itself; nil fields stay. An attribute set to "" is
@@ -88,8 +90,11 @@ func (r *Room) SetPermission(now time.Time, id string, permission Permission) ([
 	}
 	if wasVisible && !p.visible() {
 		gone := p.info()
-		gone.State, gone.Tracks = Departed, nil
-		r.changes.entries = append(r.changes.entries, change{last: &gone})
+		gone.State, gone.Tracks, gone.Permission = Departed, nil, Permission{}
+		// Whatever order things happen in before they are told: first the departure, then what it
+		// is to be told itself, or what all are told once it shows itself again.
+		r.changes.entries = slices.DeleteFunc(r.changes.entries, func(c change) bool { return c.p == p })
+		r.changes.entries = append(r.changes.entries, change{last: &gone, except: p.ID}, change{p: p})
 		r.roomChanged = true
 	} else if !wasVisible && p.visible() {
 		r.roomChanged = true
@@ -215,13 +220,36 @@ func (r *Room) flushFor(p *participant) {
 	}
 }
 
+// flushDepartures tells of departures before somebody arrives: the newcomer, who never saw who left,
+// might take the news for one of the same identity that is here now.
+func (r *Room) flushDepartures() {
+	for _, c := range r.changes.entries {
+		if c.last != nil {
+			r.flush()
+			return
+		}
+	}
+}
+
 // flush tells everybody what changed. Hidden participants hear of themselves, nobody else does.
 func (r *Room) flush() {
 	entries, quality := r.changes.entries, r.changes.quality
 	r.changes = changes{}
+	to := r.listeners("")
 	var shown []Info
+	tell := func() {
+		if len(shown) > 0 && len(to) > 0 {
+			r.emit(SendUpdate{To: to, Participants: shown})
+		}
+		shown = nil
+	}
 	for _, c := range entries {
 		switch {
+		case c.except != "":
+			tell()
+			if others := r.listeners(c.except); len(others) > 0 {
+				r.emit(SendUpdate{To: others, Participants: []Info{*c.last}})
+			}
 		case c.last != nil:
 			shown = append(shown, *c.last)
 		case c.p.visible():
@@ -230,13 +258,10 @@ func (r *Room) flush() {
 			r.emit(SendUpdate{To: []string{c.p.ID}, Participants: []Info{c.p.info()}})
 		}
 	}
-	to := r.listeners("")
+	tell()
 	if len(to) == 0 {
 		r.roomChanged = false
 		return
-	}
-	if len(shown) > 0 {
-		r.emit(SendUpdate{To: to, Participants: shown})
 	}
 	if r.roomChanged {
 		r.roomChanged = false

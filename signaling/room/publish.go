@@ -26,7 +26,7 @@ func (r *Room) AddTrack(now time.Time, id string, t Track) ([]Effect, error) {
 	}
 	for _, known := range p.tracks {
 		if known.CID == t.CID && !known.started {
-			r.emit(SendTrackPublished{To: p.ID, CID: t.CID, Track: known.Track.clone()})
+			r.answerAddTrack(known)
 			return r.take(now), nil
 		}
 	}
@@ -37,8 +37,16 @@ func (r *Room) AddTrack(now time.Time, id string, t Track) ([]Effect, error) {
 	rec := &track{Track: t.clone(), owner: p}
 	p.tracks = append(p.tracks, rec)
 	r.tracks[t.ID] = rec
-	r.emit(SendTrackPublished{To: p.ID, CID: t.CID, Track: rec.Track.clone()}, PublishTrack{Track: rec.Track.clone()})
+	r.answerAddTrack(rec)
+	r.emit(PublishTrack{Track: rec.Track.clone()})
 	return r.take(now), nil
+}
+
+// answerAddTrack tells the publisher; Resume tells it again when there is nobody to tell now.
+func (r *Room) answerAddTrack(t *track) {
+	if t.owner.attached {
+		r.emit(SendTrackPublished{To: t.owner.ID, CID: t.CID, Track: t.Track.clone()})
+	}
 }
 
 // TrackStarted says that a track's media is known to the SFU. The others see the track, and those
