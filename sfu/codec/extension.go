@@ -50,7 +50,7 @@ func (h *Header) Extensions(b []byte) Extensions {
 func (e *Extensions) Next() (id uint8, value []byte, ok bool) {
 	for len(e.rest) > 0 {
 		b := e.rest[0]
-		// RFC 8285 section 4.1.2: "a value of 0 … padding … MUST be ignored".
+		// RFC 8285 sections 4.2 and 4.3: a byte of 0 between elements is padding.
 		if b == 0 {
 			e.rest = e.rest[1:]
 			continue
@@ -63,9 +63,9 @@ func (e *Extensions) Next() (id uint8, value []byte, ok bool) {
 			id, n, header = b, int(e.rest[1]), 2
 		} else {
 			id = b >> 4
-			// Section 4.2: "The 4-bit length is the number, minus one, of data bytes"; "The local identifier value 15 is
-			// reserved …. If the ID value 15 is used, its length field should be ignored, processing of the entire extension
-			// should terminate at that point"; an ID of 0 with a length is padding that must be ignored whole.
+			// Section 4.2: "The 4-bit length is the number, minus one, of data bytes"; "If the ID value 15 is encountered, its
+			// length field MUST be ignored, processing of the entire extension MUST terminate at that point". An ID of 0 with a
+			// length is nobody's and skipped.
 			n, header = int(b&0x0f)+1, 1
 			if id == 15 {
 				break

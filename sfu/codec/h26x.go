@@ -15,12 +15,13 @@ const (
 // Browsers use packetization-mode 0 and 1 only; the interleaved types are refused.
 func parseH264(b []byte) (Descriptor, error) {
 	d := Descriptor{Kind: H264}
-	// RFC 6184 section 1.3: F(1) NRI(2) Type(5). "The value of nal_ref_idc equal to 00 indicates that the content of the
-	// NAL unit is not used to reconstruct reference pictures for inter picture prediction."
-	d.NonReference = b[0]&0x60 == 0
+	// RFC 6184 section 1.3: F(1) NRI(2) Type(5); of NRI, "A value of 00 indicates that the content of the NAL unit is not
+	// used to reconstruct reference pictures for inter picture prediction." It says so of other units than slices, too.
+	disposable := b[0]&0x60 == 0
 	switch t := b[0] & 0x1f; {
 	case t >= 1 && t <= h264LastUnit:
 		d.HeaderLength = 1
+		d.NonReference = disposable && t == h264Slice
 		d.h264Unit(t, b[1:])
 		return d, nil
 	case t == h264STAPA:
@@ -50,6 +51,7 @@ func parseH264(b []byte) (Descriptor, error) {
 			return d, ErrTruncated
 		}
 		d.HeaderLength = 2
+		d.NonReference = disposable && b[1]&0x1f == h264Slice
 		// "S: When set to one, the Start bit indicates the start of a fragmented NAL unit."
 		if b[1]&0x80 != 0 {
 			// "The Start bit and End bit MUST NOT both be set to one in the same FU header."

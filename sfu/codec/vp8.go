@@ -9,7 +9,7 @@ func parseVP8(b []byte) (Descriptor, error) {
 	// "N: Non-reference frame. When set to 1, the frame can be discarded without affecting any other future or past frames."
 	d.NonReference = first&0x20 != 0
 	// "S: Start of VP8 partition. SHOULD be set to 1 when the first payload octet of the RTP packet is the beginning of a
-	// new VP8 partition"; the first packet of a frame has "S … set to 1 and PID … 0".
+	// new VP8 partition"; partition 0 begins a frame.
 	start := first&0x10 != 0
 	d.FrameStart = start && first&0x07 == 0
 	// "X: Extended control bits present."
@@ -56,7 +56,7 @@ func parseVP8(b []byte) (Descriptor, error) {
 				d.HasTemporal = true
 				d.Temporal = b[n] >> 6
 				// "Y: 1 layer sync bit … the frame depends only on the base layer (TID = 0) frame with TL0PICIDX equal to that
-				// of the current frame." Without T the octet's TID and Y "MUST be ignored by the receiver".
+				// of the current frame." Without T, TID and Y mean nothing.
 				d.LayerSync = b[n]&0x20 != 0
 			}
 			if ext&0x10 != 0 {

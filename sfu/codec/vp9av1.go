@@ -58,12 +58,12 @@ func parseVP9(b []byte) (Descriptor, error) {
 // parseAV1 reads the aggregation header of the AV1 RTP payload format, section 4.4. Layers are told by the dependency
 // descriptor extension, not here.
 func parseAV1(b []byte) (Descriptor, error) {
-	// Z Y W(2) N.
+	// Z Y W(2) N. FrameStart says only that an OBU begins here.
 	d := Descriptor{Kind: AV1, HeaderLength: 1}
-	continued := b[0]&0x80 != 0 // "Z: … the first OBU element is an OBU fragment that is a continuation"
+	// Z: set "if the first OBU element is an OBU fragment that is a continuation of an OBU fragment from the previous packet".
+	continued := b[0]&0x80 != 0
 	newSequence := b[0]&0x08 != 0
-	// "N: MUST be set to 1 if the packet is the first packet of a coded video sequence"; "If N is equal to 1 then Z must
-	// be equal to 0."
+	// N: "MUST be set to 1 if the packet is the first packet of a coded video sequence"; then Z must be 0.
 	if newSequence && continued {
 		return d, ErrMalformed
 	}

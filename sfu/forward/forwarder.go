@@ -229,7 +229,7 @@ func (f *Forwarder) anchor(p *Packet) {
 		}
 	}
 	// Two frames never share a timestamp, and time doesn't run back: at least one tick for video, and for audio one frame
-	// of 20 ms (RFC 7587 section 4.2's default). The upper bound keeps the difference meaningful in 32 bits.
+	// of 20 ms (RFC 7587 section 6.1's default). The upper bound keeps the difference meaningful in 32 bits.
 	least := int64(1)
 	if f.cfg.Kind.IsAudio() {
 		least = int64(f.cfg.ClockRate / 50)

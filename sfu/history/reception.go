@@ -87,7 +87,7 @@ func (r *Reception) Packet(sequence uint16, timestamp uint32, now time.Duration)
 }
 
 // Recovered notes a packet that came back over RTX or FEC. It is placed like any other but counted in no statistics:
-// RFC 4588 section 6.3 has receiver reports of the original stream tell the loss before retransmission.
+// RFC 4588 section 6.2 has receiver reports of the original stream tell the loss before retransmission.
 func (r *Reception) Recovered(sequence uint16) Arrival {
 	if !r.started {
 		return Arrival{Verdict: Stray}

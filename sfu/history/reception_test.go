@@ -126,7 +126,7 @@ func TestReceptionReport(t *testing.T) {
 	check(Report{TotalLost: 25, HighestSequence: 65699})
 	send(65700, 65800, none)
 	check(Report{TotalLost: 25, HighestSequence: 65799})
-	// A.3: "the number of packets received includes any which are late or duplicates": the loss may be negative.
+	// Section 6.4.1: "the number of packets received includes any which are late or duplicates": the loss may be negative.
 	for s := 65700; s < 65800; s++ {
 		r.Packet(uint16(s), uint32(s)*1800, now)
 	}

@@ -33,7 +33,7 @@ const (
 	orderRatio    = 1.4                   // a speaker moves up past one who is this factor (3 dB) quieter
 	levelRatio    = 1.25                  // a level that changed by this factor …
 	levelStep     = 0.02                  // … and by this much is worth telling
-	packetLength  = 20 * time.Millisecond // RFC 7587 section 4.2: the default of "ptime"
+	packetLength  = 20 * time.Millisecond // RFC 7587 section 6.1: the default of "ptime"
 	longestPacket = 120 * time.Millisecond
 	slack         = 20 * time.Millisecond // by which a ticker may come early after having come late
 )
