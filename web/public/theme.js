@@ -2,6 +2,6 @@
 try {
   var theme = JSON.parse(localStorage.getItem("anytime.preferences") || "{}").theme;
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
-} catch (e) {
+} catch {
   // No storage, or not ours: the system's theme applies.
 }

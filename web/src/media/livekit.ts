@@ -5,15 +5,15 @@ import {
   createLocalTracks,
   createLocalVideoTrack,
   DisconnectReason,
+  LocalAudioTrack,
+  LocalVideoTrack,
   Room as SdkRoom,
   RoomEvent,
   Track,
   TrackEvent,
   VideoPresets,
   VideoQuality,
-  type LocalAudioTrack,
   type LocalTrack,
-  type LocalVideoTrack,
   type RemoteTrack,
   type RoomOptions,
 } from "livekit-client";
@@ -81,8 +81,8 @@ class LivekitRoom implements Room {
       // One question for both, where the browser asks.
       const tracks = await createLocalTracks({ audio: this.#audioOptions(), video: media === "video" ? this.#videoOptions() : false });
       for (const track of tracks) {
-        if (track.kind === Track.Kind.Audio) this.#takeMicrophone(track as LocalAudioTrack);
-        else this.#takeCamera(track as LocalVideoTrack);
+        if (track instanceof LocalAudioTrack) this.#takeMicrophone(track);
+        else if (track instanceof LocalVideoTrack) this.#takeCamera(track);
       }
     } catch {
       // One of the two is missing or refused: find out which, and go on with the other.

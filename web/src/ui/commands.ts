@@ -3,22 +3,23 @@ import type { App } from "../app";
 import type { Media } from "../wire/contract";
 import { go } from "./router";
 
-let app: App | null = null;
+let bound: App | null = null;
 
 /** Called once, when the page is put together. */
-export function bind(to: App): void {
-  app = to;
+export function bind(app: App): void {
+  bound = app;
 }
 
 /** Calls people; the answer is a sentence when that can't begin. Later trouble shows in the call itself. */
 export async function startCall(names: readonly string[], media: Media): Promise<string> {
+  const app = bound;
   if (!app) return "";
   if (app.calls.current.value) return "You’re in a call already. Hang up first, or add people to it.";
   const me = app.account.me?.name;
   if (me !== undefined && names.includes(me)) return "That’s you. Type the name of somebody else.";
   // A name that nobody has is found out here, before a whole call screen opens for it.
   try {
-    await Promise.all(names.map((name) => app?.people.find(name)));
+    await Promise.all(names.map((name) => app.people.find(name)));
   } catch (error) {
     if (error instanceof Error && "status" in error && error.status === 404) {
       return `Nobody here is called @${names.join(", @")}. Check the spelling.`;
@@ -30,6 +31,6 @@ export async function startCall(names: readonly string[], media: Media): Promise
 }
 
 export function openCall(): void {
-  const id = app?.calls.current.value?.id;
+  const id = bound?.calls.current.value?.id;
   go(id ? `#/call/${id}` : "#/call/new");
 }

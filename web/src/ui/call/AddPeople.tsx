@@ -1,4 +1,4 @@
-import { useState, type FormEvent } from "react";
+import { useState, type SubmitEvent } from "react";
 import type { CallSession } from "../../call/session";
 import { nameOf } from "../../call/words";
 import { normalName } from "../../people/contacts";
@@ -22,7 +22,7 @@ export function AddPeople({ session, onClose }: { session: CallSession; onClose:
     note(`@${who} is being called`);
     onClose();
   });
-  const submit = (event: FormEvent): void => {
+  const submit = (event: SubmitEvent): void => {
     event.preventDefault();
     if (name) void add.run(name);
   };

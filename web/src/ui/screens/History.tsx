@@ -2,7 +2,7 @@
 import { useEffect, useState } from "react";
 import type { Call, Person } from "../../wire/contract";
 import { nameOf, outcomeInWords } from "../../call/words";
-import { byDay, dayInWords, timeInWords } from "../days";
+import { byDay, dayInWords, dayOf, timeInWords } from "../days";
 import { note } from "../announce";
 import { startCall } from "../commands";
 import { useApp, useNow, useStore } from "../hooks";
@@ -73,6 +73,7 @@ export function othersOf(call: Call): Person[] {
 
 export function CallRow({ call, plain = false }: { call: Call; plain?: boolean }) {
   const others = othersOf(call);
+  const now = useNow(60_000);
   const first = others[0] ?? call.caller;
   const missed = isMissed(call);
   const icon: IconName = missed ? "missed" : call.direction === "outgoing" ? "outgoing" : "incoming";
@@ -112,7 +113,7 @@ export function CallRow({ call, plain = false }: { call: Call; plain?: boolean }
           </span>
         </span>
         <time className="row-time" dateTime={call.createdAt}>
-          {plain ? dayInWords(call.createdAt.slice(0, 10), Date.now(), true) : timeInWords(call.createdAt)}
+          {plain ? dayInWords(dayOf(call.createdAt), now, true) : timeInWords(call.createdAt)}
         </time>
       </a>
       <div className="row-actions">

@@ -1,5 +1,5 @@
 /** People: call anybody by name, answer requests, reach contacts. */
-import { useEffect, useRef, useState, type FormEvent } from "react";
+import { useEffect, useRef, useState, type SubmitEvent } from "react";
 import type { Account, Media, Person } from "../../wire/contract";
 import { nameOf } from "../../call/words";
 import { normalName } from "../../people/contacts";
@@ -101,7 +101,7 @@ function CallBox({ text, onText }: { text: string; onText: (text: string) => voi
     if (problem) setError(problem);
     else onText("");
   };
-  const submit = (event: FormEvent): void => {
+  const submit = (event: SubmitEvent): void => {
     event.preventDefault();
     void call("video");
   };

@@ -1,5 +1,5 @@
 /** Settings: the account, calls, devices, looks, and the server for those who run it. */
-import { useEffect, useState, type FormEvent } from "react";
+import { useEffect, useState, type SubmitEvent } from "react";
 import type { Account, Invitation, Registration } from "../../wire/contract";
 import type { Preferences } from "../../people/preferences";
 import { nameOf } from "../../call/words";
@@ -51,7 +51,7 @@ function Profile({ me }: { me: Account }) {
     await account.change({ displayName: displayName.trim() });
     note("Saved");
   });
-  const submit = (event: FormEvent): void => {
+  const submit = (event: SubmitEvent): void => {
     event.preventDefault();
     void save.run();
   };

@@ -1,5 +1,5 @@
 /** Signing up and in, also with the operator's set-up link or an invitation. Explains itself on a fresh server. */
-import { useState, type FormEvent } from "react";
+import { useState, type SubmitEvent } from "react";
 import type { Server } from "../../wire/contract";
 import { normalName } from "../../people/contacts";
 import { thisDevice } from "../../people/device";
@@ -98,7 +98,7 @@ function SignUp({ route }: { route: Route }) {
     });
     go("#/", true);
   });
-  const submit = (event: FormEvent): void => {
+  const submit = (event: SubmitEvent): void => {
     event.preventDefault();
     void run();
   };
@@ -157,7 +157,7 @@ function SignIn() {
     await account.signIn(normalName(name), password, thisDevice());
     go("#/", true);
   });
-  const submit = (event: FormEvent): void => {
+  const submit = (event: SubmitEvent): void => {
     event.preventDefault();
     void run();
   };
