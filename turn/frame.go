@@ -62,6 +62,12 @@ func messageSize(b []byte) (size int, more bool, err error) {
 	return size, false, nil
 }
 
+// mistakable reports whether Pion's reader of streams would take channel data for a STUN message:
+// it looks for the cookie alone. No packet of WebRTC begins like that.
+func mistakable(b []byte) bool {
+	return len(b) >= stunHeader && binary.BigEndian.Uint32(b[4:]) == magicCookie
+}
+
 // kind is what a message is, as far as its first bytes tell.
 type kind uint8
 

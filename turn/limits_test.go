@@ -285,8 +285,11 @@ func FuzzDatagram(f *testing.F) {
 			return
 		}
 		message := &stun.Message{Raw: b}
-		if (what == request || what == indication) != stun.IsMessage(b) {
-			t.Fatalf("%v, but IsMessage %t", what, stun.IsMessage(b))
+		if (what == request || what == indication) && !stun.IsMessage(b) {
+			t.Fatal("not a STUN message")
+		}
+		if what == channelData && mistakable(b) != stun.IsMessage(b) {
+			t.Fatalf("mistakable %t", mistakable(b))
 		}
 		if what == request && message.Decode() == nil && message.Type.Class != stun.ClassRequest {
 			t.Fatalf("a %v passes as a request", message.Type)

@@ -130,7 +130,7 @@ func (c *stream) next(p []byte) (int, error) {
 		}
 		what := kindOf(p[:n])
 		if c.allocated() {
-			if n < minMessage {
+			if n < minMessage || what == channelData && mistakable(p[:n]) {
 				c.l.s.stats.garbage.Add(1)
 				continue
 			}

@@ -110,6 +110,26 @@ func TestGarbageEndsAStream(t *testing.T) {
 	roundTrips(t, allocate(t, connect(t, dial(t, "tcp", at["tcp"], nil), at["tcp"], name, password)), peer)
 }
 
+// Channel data that looks like a STUN message to Pion doesn't bring the stream out of step.
+func TestMistakableChannelData(t *testing.T) {
+	peer := echo(t, "127.0.0.1:0")
+	s, at, _ := all(t, Config{}, peer)
+	name, password := Credentials(testSecret, "ac_1:dv_1", time.Now(), time.Minute)
+	conn := dialTCP(t, at["tcp"].String())
+	defer conn.Close()
+	raw := &rawClient{t: t, conn: conn, name: name, password: password}
+	raw.allocate()
+	raw.request(stun.MethodChannelBind, attribute(stun.AttrChannelNumber, 0x40, 0, 0, 0), xorPeer(peer))
+	frame := binary.BigEndian.AppendUint32([]byte{0x40, 0, 0, 24}, magicCookie)
+	sent(t, conn, append(frame, make([]byte, 20)...))
+	if reply := raw.request(stun.MethodRefresh); reply.Type.Class != stun.ClassSuccessResponse {
+		t.Error("Refresh:", reply)
+	}
+	if n := s.Stats().Garbage; n != 1 {
+		t.Errorf("%d messages dropped", n)
+	}
+}
+
 func TestGarbageOverUDPIsDropped(t *testing.T) {
 	peer := echo(t, "127.0.0.1:0")
 	s := serve(t, Config{UDP: []string{"127.0.0.1:0"}}, peer)
