@@ -256,7 +256,7 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 	}
 	if pub.voice != nil && p.hasLevel && !pub.muted.Load() {
 		level, _, _ := codec.ParseAudioLevel(levelBytes[p.level][:])
-		pub.room.observe(pub.voice, level, 0)
+		pub.room.observe(pub.voice, level, codec.Duration(kind, p.payload()))
 	}
 	first := l.seen.Swap(int64(max(at, 1))) == 0
 	if l.silent.Swap(false) || first {
