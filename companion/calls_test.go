@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"anytime/companion/people"
+	"anytime/companion/sqlstore"
 	"anytime/companion/sqlstore/sqltest"
 )
 
@@ -753,4 +755,91 @@ func TestCallLimits(t *testing.T) {
 			t.Errorf("pages of %d and %d calls", len(page.Calls), len(rest.Calls))
 		}
 	})
+}
+
+// Effects are carried out at least once; a socket shows each version once.
+func TestCallEventOnce(t *testing.T) {
+	eachCallServer(t, func(t *testing.T, s *callServer) {
+		ann, ben := s.signUp(t, "annann"), s.signUp(t, "benben")
+		early := ben.events(nil)
+		id := ann.place(201, "benben").Call.ID
+		early.call("ringing ringing")
+		late := ben.events(nil) // has it in its snapshot
+		for range 3 {
+			s.publishCall(ben.Session.Account.ID, "", id)
+		}
+		ben.do("PATCH", "/v1/account", map[string]any{"displayName": "Ben"}, 200, nil)
+		for _, e := range []*events{early, late} {
+			if got := e.next(); got.Type != "account" {
+				t.Errorf("%s again: %s", got.Type, got.Data)
+			}
+		}
+	})
+}
+
+// What a person waits for: placing a call, answering it, and hanging up, each with
+// its commit on disk, as the server does them.
+func BenchmarkCall(b *testing.B) {
+	store, err := sqlstore.Open(b.Context(), sqltest.SQLite(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer store.Close()
+	most := Rate{1 << 20, time.Microsecond}
+	s, err := New(b.Context(), Config{Store: store, Registration: people.RegistrationOpen, Passwords: cheap,
+		Calls:  CallsConfig{Rooms: newTestRooms(time.Now), Place: most, Strangers: most},
+		Limits: Limits{Requests: most, Lookup: most}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	token := func(name string) string {
+		var out Session
+		body := fmt.Sprintf(`{"name":%q,"password":%q,"bearer":true}`, name, password)
+		serve(b, s.Handler(), "", "/v1/accounts", body, 201, &out)
+		return out.Token
+	}
+	ann, ben := token("annann"), token("benben")
+	var times [3]time.Duration
+	n := 0
+	for b.Loop() {
+		var out entered
+		start := time.Now()
+		serve(b, s.Handler(), ann, "/v1/calls", fmt.Sprintf(`{"to":["benben"],"media":"video","clientId":"%d"}`, n), 201, &out)
+		placed := time.Now()
+		serve(b, s.Handler(), ben, "/v1/calls/"+out.Call.ID+"/answer", "", 200, nil)
+		answered := time.Now()
+		serve(b, s.Handler(), ann, "/v1/calls/"+out.Call.ID+"/hangup", "", 200, nil)
+		times[0] += placed.Sub(start)
+		times[1] += answered.Sub(placed)
+		times[2] += time.Since(answered)
+		n++
+	}
+	for i, unit := range []string{"ms/place", "ms/answer", "ms/hangup"} {
+		b.ReportMetric(float64(times[i].Microseconds())/1000/float64(n), unit)
+	}
+}
+
+func serve(b *testing.B, h http.Handler, token, path, body string, status int, out any) {
+	b.Helper()
+	req := httptest.NewRequest("POST", path, strings.NewReader(body))
+	if body == "" {
+		req.Body = http.NoBody
+		req.ContentLength = 0
+	} else {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, req)
+	if w.Code != status {
+		b.Fatalf("%s: %d %s", path, w.Code, w.Body)
+	}
+	if out != nil {
+		if err := json.Unmarshal(w.Body.Bytes(), out); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -52,6 +52,22 @@ func (p *Person) shown() PersonState {
 	return p.State
 }
 
+// asLeft is where the person stood when they blocked whoever rings them: what happens
+// to the ring that only the others see is none of theirs.
+func (p *Person) asLeft() PersonState {
+	switch p.Outcome {
+	case OutcomeDeclined:
+		return PersonDeclined
+	case OutcomeMissed:
+		return PersonTimedOut
+	case OutcomeCancelled:
+		return PersonCancelled
+	case OutcomeFailed:
+		return PersonFailed
+	}
+	return PersonLeft
+}
+
 // View returns the call as a device of an account sees it; false if the account must not know of the call.
 func (c *Call) View(account, device string) (View, bool) {
 	me := c.Person(account)
@@ -73,8 +89,8 @@ func (c *Call) View(account, device string) (View, bool) {
 	case me.Rings():
 		v.State = Ringing
 	}
-	if v.State == Ended && me.Silent && !me.Over() {
-		v.MyState = PersonDeclined // the reader blocked the caller; only the others see it ring on
+	if me.Silent {
+		v.MyState = me.asLeft()
 	}
 	for _, d := range me.Devices {
 		if d.ID != device {
@@ -91,6 +107,9 @@ func (c *Call) View(account, device string) (View, bool) {
 	for i := range c.People {
 		p := &c.People[i]
 		pv := PersonView{Account: p.Account, State: p.shown()}
+		if p == me {
+			pv.State = v.MyState
+		}
 		if p.State == PersonJoined {
 			pv.Device, pv.Media = p.Device, p.Media
 		}

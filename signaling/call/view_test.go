@@ -97,7 +97,10 @@ func TestViews(t *testing.T) {
 			"B b1": "nothing"}},
 		{"blocked the caller while it rang", []Event{placed("B"), Blocked{"B", "A"}}, map[string]string{
 			"A a1": "outgoing ringing, me joined, here; A joined@a1 B ringing",
-			"B b1": "incoming ended, me declined, declined, stopped cancelled; A joined@a1 B ringing"}},
+			"B b1": "incoming ended, me declined, declined, stopped cancelled; A joined@a1 B declined"}},
+		{"blocked the caller while it rang, no answer", []Event{placed("B"), Blocked{"B", "A"}, timerDue{}}, map[string]string{
+			"A a1": "outgoing ended, me left, timed_out, here; A left B timed_out",
+			"B b1": "incoming ended, me declined, declined, stopped cancelled; A left B declined"}},
 		{"left a group that goes on", []Event{placed("B", "C"), Answered{"B", "b1", ""}, Answered{"C", "c1", ""}, HungUp{"A", "a1"}}, map[string]string{
 			"A a1": "outgoing ended, me left, answered, here, 2s; A left B joined@b1 C joined@c1",
 			"C c1": "incoming active, me joined, here; A left B joined@b1 C joined@c1"}},
