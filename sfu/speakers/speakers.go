@@ -98,8 +98,7 @@ func (d *Detector) Remove(t *Track) {
 }
 
 // Observe notes the level of one packet in -dBov (0 the loudest, 127 silence) and the length of audio in it, as
-// codec.Duration has it; 0 means
-// 20 ms. Order and arrival within an interval don't matter.
+// codec.Duration has it; 0 means 20 ms. Order and arrival within an interval don't matter.
 func (t *Track) Observe(level uint8, length time.Duration) {
 	if level > t.threshold || level >= 127 { // RFC 6464 section 3: 127 is digital silence
 		return
