@@ -424,12 +424,9 @@ func (p *Participant) Offer(sdp string) (answer string, err error) {
 	t.in.describe(agreed)
 	p.mu.Lock()
 	p.sections = agreed
-	ended := p.bindLocked()
+	b := p.bind()
 	p.mu.Unlock()
-	for _, pub := range ended {
-		p.endPublication(pub)
-		p.notify(PublicationEnded{TrackID: pub.id})
-	}
+	p.follow(b)
 	return answer, nil
 }
 

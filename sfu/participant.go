@@ -209,26 +209,33 @@ func (p *Participant) Publish(cfg PublicationConfig) error {
 	if cfg.ID == "" {
 		return errors.New("sfu: publishing needs a track id")
 	}
+	b, err := p.announce(cfg)
+	if err != nil {
+		return err
+	}
+	p.follow(b)
+	return nil
+}
+
+func (p *Participant) announce(cfg PublicationConfig) (b bindings, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.closed:
-		return ErrClosed
+		return b, ErrClosed
 	case p.publications[cfg.ID] != nil:
-		return fmt.Errorf("track %s: %w", cfg.ID, ErrExists)
+		return b, fmt.Errorf("track %s: %w", cfg.ID, ErrExists)
 	case len(p.publications) >= p.server.cfg.Limits.Publications:
-		return fmt.Errorf("%w: %d tracks published", ErrLimit, len(p.publications))
+		return b, fmt.Errorf("%w: %d tracks published", ErrLimit, len(p.publications))
 	}
 	pub := newPublication(p, cfg)
 	if !p.room.addPublication(pub) {
 		pub.end()
-		return fmt.Errorf("track %s: %w", cfg.ID, ErrExists)
+		return b, fmt.Errorf("track %s: %w", cfg.ID, ErrExists)
 	}
 	p.publications[cfg.ID] = pub
 	p.order = append(p.order, pub)
-	// The m-line may have come first.
-	p.bindLocked()
-	return nil
+	return p.bind(), nil // the m-line may have come first
 }
 
 // Unpublish withdraws a track.
@@ -270,15 +277,36 @@ func (p *Participant) SetMuted(trackID string, muted bool) {
 	}
 }
 
-// bindLocked ties announced tracks to negotiated m-lines: by the msid's track id, else the first of the kind. It returns
-// the publications whose m-lines have stopped. Called with p.mu held.
-func (p *Participant) bindLocked() (ended []*publication) {
+// bindings is what follows from tying tracks to m-lines. It is done without the participant's lock, as it concerns
+// others.
+type bindings struct {
+	ended   []*publication       // their m-lines have stopped
+	started []PublicationStarted // their m-lines have come
+	waiting []*subscription      // to be offered now
+}
+
+func (p *Participant) follow(b bindings) {
+	for _, pub := range b.ended {
+		p.endPublication(pub)
+		p.notify(PublicationEnded{TrackID: pub.id})
+	}
+	for _, e := range b.started {
+		p.notify(e)
+	}
+	for _, s := range b.waiting {
+		s.p.nego.kick()
+	}
+}
+
+// bind ties announced tracks to negotiated m-lines: by the msid's track id, else the first of the kind. Called with p.mu
+// held.
+func (p *Participant) bind() (b bindings) {
 	for i := range p.sections {
 		s := &p.sections[i]
 		// The m-line was stopped, or passed on to another track.
 		if old := p.bound[s.mid]; old != nil && (!s.sending || old.cfg.CID != s.track && p.announced(s, true) != nil) {
 			delete(p.bound, s.mid)
-			ended = append(ended, old)
+			b.ended = append(b.ended, old)
 		}
 	}
 	for _, exact := range []bool{true, false} {
@@ -312,14 +340,12 @@ func (p *Participant) bindLocked() (ended []*publication) {
 		}
 		in.bind(s.mid, pub)
 		waiting, first := pub.bind(s)
-		for _, w := range waiting {
-			w.p.nego.kick()
-		}
+		b.waiting = append(b.waiting, waiting...)
 		if first {
-			p.notify(PublicationStarted{TrackID: pub.id, MimeType: s.payloads[0].kind.String(), Layers: max(1, len(s.rids))})
+			b.started = append(b.started, PublicationStarted{TrackID: pub.id, MimeType: pub.format.kind.String(), Layers: max(1, len(s.rids))})
 		}
 	}
-	return ended
+	return b
 }
 
 // announced returns the publication that could be the one of m-line s: by the exact track id, or the first of its kind
