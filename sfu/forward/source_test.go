@@ -40,21 +40,20 @@ type event struct {
 
 // layerSource is an encoder of one simulcast layer, with temporal layers and a numbering of its own.
 type layerSource struct {
-	layer           int
-	epoch           uint32
-	sequence        uint16
-	offset          uint32 // RTP timestamp of capture time 0
-	picture         uint16
-	tl0             uint8
-	frames          []sourceFrame
-	sinceKey        int
-	lastTL          [3]int // frame numbers of the last frame of each temporal layer
-	wantKey         bool
-	shortPictureIDs bool
+	layer    int
+	epoch    uint32
+	sequence uint16
+	offset   uint32 // RTP timestamp of capture time 0
+	picture  uint16
+	tl0      uint8
+	frames   []sourceFrame
+	sinceKey int
+	lastTL   [3]int // frame numbers of the last frame of each temporal layer
+	wantKey  bool
 }
 
 func newLayerSource(r *rand.Rand, layer int) *layerSource {
-	s := &layerSource{layer: layer, shortPictureIDs: false}
+	s := &layerSource{layer: layer}
 	s.restart(r)
 	return s
 }

@@ -67,7 +67,7 @@ func TestPacketsBytes(t *testing.T) {
 
 // TestPacketsModel compares with a map, checking that nothing is lost without being told.
 func TestPacketsModel(t *testing.T) {
-	for seed := range uint64(50) {
+	for seed := range uint64(12) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		p := NewPackets[uint64](64, 3000*r.IntN(2))
 		model := map[uint64]int{}
