@@ -14,7 +14,7 @@ claim(
     const began = { call: 0 };
 
     await stage.part('both sign up; one calls the other by name; the other rings and accepts', async () => {
-      await alice.page.see('[data-testid="signup-name"]');
+      await alice.page.see('[data-testid="signup-tab"]');
       await alice.screenshot('1-welcome');
       await alice.signUp();
       await bob.signUp();

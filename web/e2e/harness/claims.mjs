@@ -124,7 +124,7 @@ export function assertSeen(stage, viewer, other, seen) {
   const percent = (seen.share * 100).toFixed(1);
   stage.say(
     `${what}: ${seen.distinct} of ${seen.made} frames (${percent} %) in ${seen.seconds.toFixed(1)} s, ` +
-      `${seen.madePerSecond.toFixed(1)} made per second, longest gap ${seen.longestGap} ms, ${seen.sizes.join(' → ')}`,
+      `${seen.madePerSecond.toFixed(1)} made per second; ${seen.presented} presented, longest gap ${seen.longestGap} ms (${seen.longestDecodeGap} ms decoded); ${seen.sizes.join(' → ')}`,
   );
   const own = seen.ids[viewer.id] ?? 0;
   assert.equal(own, 0, `${viewer.name} got ${own} frames of their own picture`);
@@ -132,9 +132,9 @@ export function assertSeen(stage, viewer, other, seen) {
   assert.deepEqual(strangers, [], `${what}: frames of others arrived`);
   // A source that stalled would make any share easy to reach.
   assert.ok(seen.madePerSecond >= CAMERA.fps * 0.8, `${other.name}'s camera made only ${seen.madePerSecond.toFixed(1)} frames per second`);
-  assert.ok(seen.share >= 0.95, `${what}: only ${percent} % of the frames made were seen`);
+  assert.ok(seen.share >= 0.95, `${what}: only ${percent} % of the frames made arrived`);
   assert.ok(seen.longestGap <= 500, `${what}: the picture stood still for ${seen.longestGap} ms`);
-  assert.ok(seen.unreadable <= seen.presented * 0.02, `${what}: ${seen.unreadable} of ${seen.presented} frames could not be read`);
+  assert.ok(seen.unreadable <= seen.decoded * 0.02, `${what}: ${seen.unreadable} of ${seen.decoded} frames could not be read`);
   const off = Math.abs(((seen.hue - hueOf(other.id) + 540) % 360) - 180);
   assert.ok(seen.hue >= 0 && off <= 25, `${what}: the colour is ${seen.hue}°, not ${hueOf(other.id)}°`);
 }

@@ -5,7 +5,8 @@
  *
  *   source:  tick → picture (person id, frame counter, CRC as black and white blocks; the
  *            person's colour below) → canvas track;  oscillator → audio track
- *   reader:  tile's <video> → requestVideoFrameCallback → blocks → {id, counter, size, time}
+ *   reader:  tile's <video> → its track's decoded frames → blocks → {id, counter, size, time}
+ *                           → requestVideoFrameCallback → times at which a frame was presented
  *            remote audio track → AnalyserNode → strongest frequency
  *
  * The function is sent to the browser as text, so it refers to nothing outside itself.
@@ -72,8 +73,8 @@ export function instrument(self) {
   // A small picture is enough to read from: 10×~5.6 pixels per block.
   const scratch = { width: 80, height: 45, context: null };
 
-  /** Reads one presented frame; null when its blocks make no sense. */
-  function read(video) {
+  /** Reads a picture (a <video> or a VideoFrame); null when its blocks make no sense. */
+  function read(picture) {
     if (!scratch.context) {
       const canvas = document.createElement('canvas');
       canvas.width = scratch.width;
@@ -81,7 +82,7 @@ export function instrument(self) {
       scratch.context = canvas.getContext('2d', { willReadFrequently: true, alpha: false });
     }
     const { width, height, context } = scratch;
-    context.drawImage(video, 0, 0, width, height);
+    context.drawImage(picture, 0, 0, width, height);
     const { data } = context.getImageData(0, 0, width, height);
     const at = (x, y) => (Math.floor(y) * width + Math.floor(x)) * 4;
     const bytes = [];
@@ -127,7 +128,7 @@ export function instrument(self) {
       if (source.tracks.length > 0) {
         source.counter = (source.counter + 1) & 0xffff;
         draw(context, source.counter);
-        for (const track of source.tracks) track.emit();
+        for (const track of source.tracks) track.emit(canvas);
       }
       const now = performance.now();
       due = Math.max(due + 1000 / self.fps, now);
@@ -136,13 +137,31 @@ export function instrument(self) {
     tick();
   }
 
+  /** A track of the camera; its emit(canvas) sends the picture as one frame. */
   function cameraTrack() {
     if (!source.canvas) startCamera();
+    const track = window.MediaStreamTrackGenerator ? writtenTrack() : capturedTrack();
+    source.tracks.push(track);
+    return track;
+  }
+
+  // Each frame that is written is one frame of the track, however busy the machine: a
+  // captured canvas is sampled when the page is painted, and may skip some.
+  function writtenTrack() {
+    const track = new window.MediaStreamTrackGenerator({ kind: 'video' });
+    const writer = track.writable.getWriter();
+    track.emit = (canvas) => {
+      const frame = new VideoFrame(canvas, { timestamp: Math.round(performance.now() * 1000), alpha: 'discard' });
+      writer.write(frame).catch(() => {});
+    };
+    return track;
+  }
+
+  function capturedTrack() {
     const stream = source.canvas.captureStream(0);
     const [track] = stream.getVideoTracks();
     // Firefox has requestFrame on the stream still, as the specification once had it.
     track.emit = () => (track.requestFrame ? track.requestFrame() : stream.requestFrame());
-    source.tracks.push(track);
     return track;
   }
 
@@ -180,95 +199,104 @@ export function instrument(self) {
   const watches = new Map();
 
   /**
-   * Follows the <video> under `selector`, whichever element that is at the time, and
-   * notes every frame presented in it.
+   * Follows the <video> under `selector`, whichever element and track that is at the
+   * time. Which frames arrived is read from the track's decoded frames, because a busy
+   * machine doesn't paint each of them; when the picture moved, from what was presented.
    */
   function watch(key, selector) {
     watches.get(key)?.stop();
     const note = {
       began: performance.now(),
-      frames: [], // {at, id, counter, hue, width, height}; id -1 for a frame that can't be read
-      presented: 0,
-      // Time is not counted while no video is expected, as when a camera is off.
+      frames: [], // decoded: {at, id, counter, hue, width, height}; id -1 for one that can't be read
+      presented: [], // times
       stop: () => {
-        note.stopped = true;
+        stopped = true;
         clearInterval(timer);
+        reader?.cancel();
       },
     };
+    let stopped = false;
     let video = null;
-    const follow = () => {
-      const now = document.querySelector(selector);
-      if (now === video) return;
-      video = now;
-      if (video) next(video);
+    let track = null;
+    let reader = null;
+
+    const add = (picture, at, width, height) => {
+      const code = read(picture) ?? { id: -1, counter: -1, hue: -1 };
+      note.frames.push({ at, ...code, width, height });
     };
-    const next = (element) => {
-      element.requestVideoFrameCallback((at, data) => {
-        if (note.stopped || element !== video) return;
-        const code = read(element);
-        note.frames.push({
-          at,
-          id: code ? code.id : -1,
-          counter: code ? code.counter : -1,
-          hue: code ? code.hue : -1,
-          width: data.width,
-          height: data.height,
-        });
-        note.presented = data.presentedFrames;
-        next(element);
+    const present = (element) => {
+      element.requestVideoFrameCallback((at, { width, height }) => {
+        if (stopped || element !== video) return;
+        note.presented.push(at);
+        if (!window.MediaStreamTrackProcessor) add(element, at, width, height);
+        present(element);
       });
     };
-    const timer = setInterval(follow, 50);
+    const decode = async (from) => {
+      for (;;) {
+        const { value: frame, done } = await from.read();
+        if (done) return;
+        add(frame, performance.now(), frame.displayWidth, frame.displayHeight);
+        frame.close();
+      }
+    };
+    const follow = () => {
+      const element = document.querySelector(selector);
+      if (element !== video) {
+        video = element;
+        if (video) present(video);
+      }
+      const now = video?.srcObject?.getVideoTracks()[0] ?? null;
+      if (now === track || !window.MediaStreamTrackProcessor) return;
+      track = now;
+      void reader?.cancel();
+      reader = track && new window.MediaStreamTrackProcessor({ track, maxBufferSize: 30 }).readable.getReader();
+      if (reader) decode(reader).catch(() => {});
+    };
+    const timer = setInterval(follow, 20);
     follow();
     watches.set(key, note);
   }
 
-  /** The frames noted since `from` (ms, this page's clock) as what a test asserts about. */
+  /** The longest of the times between moments in a row, in ms. */
+  const longestOf = (moments) => Math.round(Math.max(...moments.slice(1).map((at, i) => at - moments[i])));
+
+  /** What was noted since `from` (ms, this page's clock), as what a test asserts about. */
   function seen(key, from = 0) {
     const note = watches.get(key);
     if (!note) return null;
     const began = Math.max(note.began, from);
     const until = performance.now();
     const frames = note.frames.filter((frame) => frame.at >= began);
-    const ids = {};
-    const sizes = [];
-    const counters = new Set();
-    let longest = 0;
-    let last = began;
-    let gaps = 0;
-    for (const frame of frames) {
-      ids[frame.id] = (ids[frame.id] ?? 0) + 1;
-      if (frame.id >= 0) counters.add(frame.counter);
-      const size = `${frame.width}x${frame.height}`;
-      if (sizes.at(-1)?.size !== size) sizes.push({ size, at: frame.at });
-      if (frame.at - last > longest) longest = frame.at - last;
-      if (frame.at - last > 500) gaps++;
-      last = frame.at;
-    }
-    if (until - last > longest) longest = until - last;
-    if (until - last > 500) gaps++;
     const readable = frames.filter((frame) => frame.id >= 0);
+    const ids = {};
+    for (const { id } of frames) ids[id] = (ids[id] ?? 0) + 1;
+    const sizes = frames.map(({ width, height }) => `${width}x${height}`).filter((size, i, all) => size !== all[i - 1]);
+    const counters = new Set(readable.map(({ counter }) => counter));
     // Counted from the last frame before, so that frames lost at the beginning count too.
     const before = note.frames.findLast((frame) => frame.at < began && frame.id >= 0);
-    const made = readable.length > 0 ? readable.at(-1).counter - (before?.counter ?? readable[0].counter - 1) : 0;
-    const hues = readable.map((frame) => frame.hue).sort((a, b) => a - b);
+    const [first, last] = [readable[0], readable.at(-1)];
+    const made = first ? last.counter - (before?.counter ?? first.counter - 1) : 0;
+    const hues = readable.map(({ hue }) => hue).sort((a, b) => a - b);
+    const presented = note.presented.filter((at) => at >= began);
     return {
       seconds: (until - began) / 1000,
-      presented: frames.length,
-      unreadable: frames.length - readable.length,
       ids,
-      /** Frames that the source made up to the last that arrived. */
+      sizes,
+      /** Frames that arrived, and how many of them can't be read. */
+      decoded: frames.length,
+      unreadable: frames.length - readable.length,
+      presented: presented.length,
+      /** Frames that the source made up to the last that arrived, and how many of them did. */
       made,
-      /** Different ones of these that were presented. */
       distinct: counters.size,
       share: made > 0 ? counters.size / made : 0,
-      madePerSecond: readable.length > 1 ? (readable.at(-1).counter - readable[0].counter) / ((readable.at(-1).at - readable[0].at) / 1000) : 0,
-      /** The longest time between two presented frames, the edges of the watch included. */
-      longestGap: Math.round(longest),
-      freezes: gaps,
+      madePerSecond: readable.length > 1 ? (last.counter - first.counter) / ((last.at - first.at) / 1000) : 0,
+      /** The longest time without a new picture on the screen, the edges of the watch included. */
+      longestGap: longestOf([began, ...presented, until]),
+      longestDecodeGap: longestOf([began, ...frames.map(({ at }) => at), until]),
       hue: hues.length > 0 ? hues[hues.length >> 1] : -1,
-      sizes: sizes.map(({ size }) => size),
-      firstAt: readable.length > 0 ? readable[0].at : null,
+      firstAt: first?.at ?? null,
     };
   }
 

@@ -54,7 +54,7 @@ export class Person {
 
   // --- Accounts ----------------------------------------------------------------------
   async signUp() {
-    await this.page.see($('signup-name'), PATIENCE);
+    await this.page.click($('signup-tab'), PATIENCE);
     await this.page.fill($('signup-name'), this.name);
     await this.page.fill($('signup-password'), this.password);
     await this.page.click($('signup-submit'));

@@ -24,6 +24,9 @@ async function freePort() {
   }
 }
 
+/** This process's environment without settings of a server: the tests say all of them by flags. */
+const plainEnvironment = () => Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('ANYTIME_')));
+
 /**
  * Starts `anytime serve` and waits until it says that it is ready.
  * @param {{namespace?: string, host?: string, certificate?: {certificate: string, key: string}, flags?: string[]}} options
@@ -76,7 +79,7 @@ class Server {
   async start() {
     const { namespace } = this.#options;
     const command = namespace ? ['ip', 'netns', 'exec', namespace, binary, 'serve'] : [binary, 'serve'];
-    const child = spawn(command[0], [...command.slice(1), ...this.#flags], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(command[0], [...command.slice(1), ...this.#flags], { stdio: ['ignore', 'pipe', 'pipe'], env: plainEnvironment() });
     this.#child = child;
     this.#exit = new Promise((resolve) => child.once('exit', (code, signal) => resolve(signal ?? code)));
     const kill = () => child.kill('SIGKILL');
