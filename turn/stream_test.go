@@ -56,7 +56,7 @@ func TestSlowConnectionsAreClosed(t *testing.T) {
 // A trickle of bytes doesn't keep a connection open.
 func TestTrickle(t *testing.T) {
 	peer := echo(t, "127.0.0.1:0")
-	_, at, _ := all(t, Config{Limits: Limits{FirstAllocation: 300 * time.Millisecond, Message: 100 * time.Millisecond}}, peer)
+	_, at, _ := all(t, Config{Limits: Limits{Message: 100 * time.Millisecond}}, peer)
 	conn := dialTCP(t, at["tcp"].String())
 	defer conn.Close()
 	begun := time.Now()
