@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -48,7 +49,14 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 		t.Fatal(err)
 	}
 	w.srv = srv
-	w.http = httptest.NewServer(srv.Handler())
+	w.http = httptest.NewUnstartedServer(srv.Handler())
+	// Small socket buffers: the kernel must not hide a peer that doesn't read.
+	w.http.Config.ConnState = func(c net.Conn, s http.ConnState) {
+		if tcp, ok := c.(*net.TCPConn); ok && s == http.StateNew {
+			_ = tcp.SetWriteBuffer(16 << 10)
+		}
+	}
+	w.http.Start()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -116,7 +124,13 @@ func (w *world) dial(tok string, query url.Values) (*websocket.Conn, *http.Respo
 	if !query.Has("protocol") {
 		query.Set("protocol", "16")
 	}
-	d := websocket.Dialer{HandshakeTimeout: 5 * time.Second}
+	d := websocket.Dialer{HandshakeTimeout: 5 * time.Second, NetDial: func(network, addr string) (net.Conn, error) {
+		c, err := net.Dial(network, addr)
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetReadBuffer(16 << 10)
+		}
+		return c, err
+	}}
 	return d.Dial("ws"+strings.TrimPrefix(w.http.URL, "http")+"/rtc?"+query.Encode(), nil)
 }
 

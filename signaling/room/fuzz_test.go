@@ -290,7 +290,9 @@ func play(t *testing.T, script []byte) {
 			effects = r.Speakers(now, []Speaker{{Participant: participant(), Level: 0.5}})
 		case 19:
 			if next()%2 == 0 {
-				effects = r.SubscriptionFailed(now, participant(), track(), CodecUnsupported)
+				id, trackID := participant(), track()
+				delete(w.subs, [2]string{id, trackID}) // the SFU gave it up
+				effects = r.SubscriptionFailed(now, id, trackID, CodecUnsupported)
 			} else {
 				effects, _ = r.Unpublish(now, track())
 			}

@@ -58,6 +58,9 @@ func (r *Room) TrackStarted(now time.Time, id, trackID, mime string) []Effect {
 	}
 	if mime != "" && !strings.EqualFold(mime, t.MimeType) {
 		t.MimeType = mime
+		if len(t.Codecs) > 0 {
+			t.Codecs[0].MimeType = mime
+		}
 		r.changed(t.owner)
 	}
 	if !t.started {
