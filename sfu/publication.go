@@ -150,7 +150,21 @@ func (pub *publication) feed(s *subscription) {
 	list := append(slices.Clone(*pub.started.Load()), s)
 	pub.started.Store(&list)
 	pub.mu.Unlock()
-	s.retarget(pub.owner.server.now())
+	now := pub.owner.server.now()
+	if pub.muted.Load() || !pub.live(now) {
+		s.announce()
+	}
+	s.retarget(now)
+}
+
+// live reports whether anything is being received.
+func (pub *publication) live(now time.Duration) bool {
+	for i := range pub.layers {
+		if l := pub.layers[i].Load(); l != nil && l.live(now) {
+			return true
+		}
+	}
+	return false
 }
 
 // forget ends forwarding to s.

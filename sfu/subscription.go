@@ -64,7 +64,10 @@ type stream struct {
 	packet  outgoing // scratch
 	packets uint32   // as sender reports count
 	octets  uint32
-	at      time.Duration // last report
+	first   forward.Config
+	// announced: padding has gone ahead of the first packet.
+	announced bool
+	main      uint8 // the publisher's payload type of the codec it was negotiated with
 }
 
 // format is how a publisher's payload type is sent to one subscriber.
@@ -111,8 +114,9 @@ func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) err
 		}
 	}
 	st.clock = main.clock
-	st.forwarder = forward.New(forward.Config{Kind: main.kind, ClockRate: main.clock,
-		Sequence: uint16(rand.Uint32()), Timestamp: rand.Uint32()})
+	st.first = forward.Config{Kind: main.kind, ClockRate: main.clock, Sequence: uint16(rand.Uint32()), Timestamp: rand.Uint32()}
+	st.forwarder = forward.New(st.first)
+	st.main = main.pt
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
@@ -197,6 +201,26 @@ func (s *subscription) forward(p *packet) {
 	}
 }
 
+// silentPackets is how many padding packets announce a track that sends nothing yet.
+const silentPackets = 3
+
+// announce sends a few padding-only packets in front of the first packet, for receivers that tell their user of a track
+// only when a packet of it has come.
+func (s *subscription) announce() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.out
+	if st == nil || s.ended || st.packets > 0 || st.announced {
+		return
+	}
+	st.announced = true
+	for i := range uint16(silentPackets) {
+		st.packet = outgoing{ssrc: st.ssrc, timestamp: st.first.Timestamp - 1, sequence: st.first.Sequence - silentPackets + i,
+			pt: st.formats[st.main].pt, ids: &st.ids, fill: true, closes: true}
+		st.egress.send(&st.packet)
+	}
+}
+
 // render fills st.packet with p as it is, or was, sent.
 func (st *stream) render(sent *history.SentPacket, p *packet, f format) bool {
 	o := &st.packet
@@ -257,9 +281,7 @@ func (s *subscription) resend(sent *history.SentPacket) {
 	var p *packet
 	var f format
 	if sent.Fill {
-		s.pub.mu.Lock()
-		f = st.formats[s.pub.format.pt]
-		s.pub.mu.Unlock()
+		f = st.formats[st.main]
 	} else {
 		l := s.pub.layers[sent.Layer].Load()
 		if l == nil {

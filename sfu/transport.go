@@ -271,59 +271,60 @@ func (t *transport) estimated(bps float64) {
 	t.mu.Unlock()
 }
 
-// maxStreams bounds the SSRCs, RTCP included, that a peer may make Pion keep state for. One that exceeds it is up to no
-// good.
-const maxStreams = 2048
+// maxStreams bounds the SSRCs, those of RTCP included, that a peer may make Pion keep state for at a time. One that
+// exceeds it is up to no good.
+const maxStreams = 4096
 
 // buffer is Pion's buffer factory: instead of queueing what a session has decrypted for a reader, the buffer hands it up
 // on the session's own goroutine. Its reading side is always at its end, so Pion's readers return at once.
 func (t *transport) buffer(kind packetio.BufferPacketType, ssrc uint32) io.ReadWriteCloser {
 	if n := t.streams.Add(1); n == maxStreams {
 		t.p.log.Warn("too many sources on one peer connection: closing the participant", "target", t.target)
+		t.p.notify(TransportState{Target: t.target, State: Failed})
 		go t.p.Close()
 	}
-	if kind == packetio.RTCPBufferPacket {
-		return rtcpBuffer{t, ssrc}
+	return &upward{t: t, ssrc: ssrc, rtcp: kind == packetio.RTCPBufferPacket}
+}
+
+// upward is the buffer of one SSRC. RTCP that concerns several SSRCs comes once for each.
+type upward struct {
+	t      *transport
+	ssrc   uint32
+	rtcp   bool
+	closed atomic.Bool
+}
+
+func (u *upward) Write(b []byte) (int, error) {
+	t := u.t
+	now := t.p.server.now()
+	if !u.rtcp {
+		if t.in != nil {
+			t.in.rtp(b, now)
+		}
+		return len(b), nil
 	}
-	return rtpBuffer{t}
-}
-
-type rtpBuffer struct{ t *transport }
-
-func (b rtpBuffer) Write(p []byte) (int, error) {
-	if in := b.t.in; in != nil {
-		in.rtp(p, b.t.p.server.now())
-	}
-	return len(p), nil
-}
-
-func (rtpBuffer) Read([]byte) (int, error) { return 0, io.EOF }
-func (rtpBuffer) Close() error             { return nil }
-
-// rtcpBuffer gets the packets that concern one SSRC; those that concern several come once for each.
-type rtcpBuffer struct {
-	t    *transport
-	ssrc uint32
-}
-
-func (b rtcpBuffer) Write(p []byte) (int, error) {
-	pkts, err := rtcp.Unmarshal(p)
+	pkts, err := rtcp.Unmarshal(b)
 	if err != nil {
-		b.t.p.badRTCP.Add(1)
-		return len(p), nil
+		t.p.badRTCP.Add(1)
+		return len(b), nil
 	}
-	now := b.t.p.server.now()
-	if b.t.in != nil {
-		b.t.in.rtcp(b.ssrc, pkts, now)
+	if t.in != nil {
+		t.in.rtcp(u.ssrc, pkts, now)
 	}
-	if b.t.back != nil {
-		b.t.back.rtcp(b.ssrc, pkts, now, time.Now())
+	if t.back != nil {
+		t.back.rtcp(u.ssrc, pkts, now, time.Now())
 	}
-	return len(p), nil
+	return len(b), nil
 }
 
-func (rtcpBuffer) Read([]byte) (int, error) { return 0, io.EOF }
-func (rtcpBuffer) Close() error             { return nil }
+func (u *upward) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (u *upward) Close() error {
+	if !u.closed.Swap(true) {
+		u.t.streams.Add(-1)
+	}
+	return nil
+}
 
 // pionSink sends runs through Pion's SRTP session. All senders of a peer connection write into the same session, so any
 // one that is bound will do for every SSRC.

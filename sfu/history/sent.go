@@ -28,9 +28,12 @@ type Sent struct {
 type sentSlot struct {
 	SentPacket
 	used   bool
-	resent bool
-	at     time.Duration // when it was last sent again
+	resent uint8         // how often it was sent again
+	at     time.Duration // when last
 }
+
+// maxResent bounds how often one packet is sent again: some receivers go on asking for what they have got over RTX.
+const maxResent = 6
 
 // NewSent returns a ring of size packets, rounded up to a power of two (16–32768).
 func NewSent(size int) *Sent {
@@ -57,13 +60,14 @@ func (s *Sent) Get(sequence uint16) (SentPacket, bool) {
 const minResend = 10 * time.Millisecond
 
 // Resend is Get for a NACK that came at now: ok is false too when the same packet was sent again less than rtt (at least
-// 10 ms) ago, as that copy can't have arrived when the NACK left.
+// 10 ms) ago, as that copy can't have arrived when the NACK left, or when it was sent again six times already.
 func (s *Sent) Resend(sequence uint16, now, rtt time.Duration) (p SentPacket, ok bool) {
 	e := &s.slots[sequence&s.mask]
-	if !e.used || e.Sequence != sequence || e.resent && now-e.at < max(rtt, minResend) {
+	if !e.used || e.Sequence != sequence || e.resent >= maxResent || e.resent > 0 && now-e.at < max(rtt, minResend) {
 		return SentPacket{}, false
 	}
-	e.resent, e.at = true, now
+	e.resent++
+	e.at = now
 	return e.SentPacket, true
 }
 

@@ -1,0 +1,32 @@
+// Package sfu is the selective forwarding unit: it takes the tracks that participants publish and sends each, renumbered
+// but otherwise as it is, to those who subscribe to it. It owns Pion, the media ports and the goroutines.
+//
+// A media packet passes in this order:
+//
+//  1. listen.go: one UDP and one TCP port for everybody. Pion's mux finds the peer connection by ICE's user name, then by
+//     address; its SRTP session decrypts.
+//  2. transport.go, the seam below: the session hands each plaintext packet, on its own goroutine, to the buffer that we
+//     gave it, which passes it up with its arrival time. Nothing above knows Pion's tracks.
+//  3. ingest.go: what the packet is comes from the session description (description.go): m-line by mid or SSRC, simulcast
+//     layer by rid, payload type, header extensions. RTX is unwrapped. The packet is copied once into a pooled buffer,
+//     numbered ([anytime/sfu/history.Reception]), checked for gaps ([anytime/sfu/history.Missing]), parsed
+//     ([anytime/sfu/codec.Parse]) and kept ([anytime/sfu/history.Packets]).
+//  4. publication.go: fan-out reads a list that is copied on write. No lock is shared between subscribers.
+//  5. subscription.go: [anytime/sfu/forward.Forwarder] drops it or gives it the subscription's own numbers.
+//  6. egress.go: runs gather per peer connection until the frame's marker, 16 segments or the batch delay; transport-wide
+//     sequence numbers and send times are written.
+//  7. transport.go, the seam above: [pionSink] gives the run to Pion's SRTP session. A plane of our own, with a socket per
+//     core and segmentation offload, replaces steps 1, 2 and 7.
+//
+// Feedback passes the other way (feedback.go): a publisher's sender reports set the capture-time line of a layer; NACKs,
+// keyframe requests (keyframe.go: coalesced per layer), receiver reports and transport-wide feedback go to publishers
+// when the transport's alarm (alarm.go) says so. Subscribers' NACKs are answered from the layer's history, over RTX where
+// negotiated; their keyframe requests are passed on; sender reports of our own go out each second.
+//
+// Control comes from signaling through [Server.Join] and the methods of [Participant] and returns as [Event] values.
+// negotiation.go offers m-lines for subscriptions, one offer at a time; media.go says which codecs and extensions we
+// speak; data.go carries data channels.
+//
+// Goroutines: Pion's own, one per server for speaker intervals, and one per participant while there is something to
+// offer. Timers need none while they wait.
+package sfu
