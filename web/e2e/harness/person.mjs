@@ -98,11 +98,14 @@ export class Person {
   }
 
   // --- Calls -------------------------------------------------------------------------
-  /** Types the name and presses the button; returns once it rings. */
+  /** Types the name and presses the button; returns once it rings, or is over at once. */
   async calls(other, media = 'video') {
+    const note = $('call-ended');
+    if (await this.page.visible(note)) await this.page.click(`${note} [aria-label="Dismiss"]`); // of the call before
+    await this.page.gone(note);
     await this.page.fill($('call-name'), other.name);
     await this.page.click($(`call-${media}`));
-    await this.page.see($('call-screen'), PATIENCE);
+    await this.page.see(`${$('call-screen')}, ${note}`, PATIENCE);
   }
 
   /** Waits until this device rings, and for whom. */
