@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"anytime/companion/sqlstore"
 )
 
 const (
@@ -234,18 +236,19 @@ func (k *socket) fresh(data any) bool {
 // holds looks whether the device is still signed in, which another process may
 // have changed, and keeps its session alive.
 func (k *socket) holds(ctx context.Context) bool {
-	now := k.s.now()
-	ok, err := k.s.store.SignedIn(ctx, k.sess.Account.ID, k.sess.Device.ID, now)
-	if err != nil {
-		if ctx.Err() == nil {
-			k.s.log.WarnContext(ctx, "look after an event socket's session", "err", err)
-		}
-		return true
+	account, device, now := k.sess.Account.ID, k.sess.Device.ID, k.s.now()
+	seen, err := k.s.store.SeenAt(ctx, account, device, now)
+	if errors.Is(err, sqlstore.ErrNotFound) {
+		k.s.hub.drop(account, device, "signed out")
+		return false
 	}
-	if !ok {
-		k.s.hub.drop(k.sess.Account.ID, k.sess.Device.ID, "signed out")
+	if err == nil && now.Sub(seen) >= seenEvery {
+		err = k.s.store.ExtendSession(ctx, device, now, now.Add(sessionLife))
 	}
-	return ok
+	if err != nil && ctx.Err() == nil {
+		k.s.log.WarnContext(ctx, "look after an event socket's session", "account", account, "device", device, "err", err)
+	}
+	return true
 }
 
 // read takes the client's messages until the socket ends or must end.

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -134,10 +135,20 @@ func (s *Store) ExtendSession(ctx context.Context, deviceID string, now, expires
 // SignedIn reports whether the device has a session. The room service asks it on
 // every join, so that a signed-out device's token is worth nothing.
 func (s *Store) SignedIn(ctx context.Context, accountID, deviceID string, now time.Time) (bool, error) {
-	var yes bool
-	err := s.reader.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM sessions
-		WHERE device_id = $2 AND account_id = $1 AND expires_at > $3)`, accountID, deviceID, millis(now)).Scan(&yes)
-	return yes, err
+	_, err := s.SeenAt(ctx, accountID, deviceID, now)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// SeenAt returns when the device's session was last seen, or ErrNotFound if it is
+// signed out.
+func (s *Store) SeenAt(ctx context.Context, accountID, deviceID string, now time.Time) (time.Time, error) {
+	var ms int64
+	err := s.reader.QueryRowContext(ctx, `SELECT seen_at FROM sessions
+		WHERE device_id = $2 AND account_id = $1 AND expires_at > $3`, accountID, deviceID, millis(now)).Scan(&ms)
+	return moment(ms), found(err)
 }
 
 // EndSession signs the device of a session out, and returns it: none if the
