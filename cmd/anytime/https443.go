@@ -315,13 +315,19 @@ func (c *heldConn) Close() error {
 // branch is one of a splitter's two listeners.
 type branch struct {
 	s      *splitter
-	conns  chan net.Conn
+	conns  chan delivery
 	closed chan struct{}
 	once   sync.Once
 }
 
+// delivery is a connection on its way to whoever accepts it.
+type delivery struct {
+	conn net.Conn
+	held *heldConn
+}
+
 func newBranch(s *splitter) *branch {
-	return &branch{s: s, conns: make(chan net.Conn), closed: make(chan struct{})}
+	return &branch{s: s, conns: make(chan delivery), closed: make(chan struct{})}
 }
 
 // deliver hands a connection to whoever accepts within the given time.
@@ -335,19 +341,19 @@ func (b *branch) deliver(conn net.Conn, held *heldConn, within time.Duration) bo
 		return false
 	case <-late.C:
 		return false
-	case b.conns <- conn:
-		b.s.handedOver(held)
+	case b.conns <- delivery{conn, held}:
 		return true
 	}
 }
 
-// Accept implements net.Listener.
+// Accept implements net.Listener. Once it has returned a connection, Close leaves that one alone.
 func (b *branch) Accept() (net.Conn, error) {
 	select {
 	case <-b.closed:
 	case <-b.s.stop:
-	case conn := <-b.conns:
-		return conn, nil
+	case d := <-b.conns:
+		b.s.handedOver(d.held)
+		return d.conn, nil
 	}
 	return nil, net.ErrClosed
 }
