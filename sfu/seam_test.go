@@ -117,6 +117,7 @@ func (st *stage) subscribe(pub *publication, id string, s section, delay time.Du
 	if err := sub.establish(e, &s, 1000, 2000); err != nil {
 		st.t.Fatal(err)
 	}
+	sub.out.announced = true // no padding in front, so that tests count packets alone
 	pub.feed(sub)
 	return sub, r
 }
@@ -573,6 +574,45 @@ func TestPacketsAreGivenBack(t *testing.T) {
 			t.Errorf("packet %d: %d references left, want the test's own", i, n)
 		}
 		p.release()
+	}
+}
+
+func TestSilentTracksAreAnnouncedByPadding(t *testing.T) {
+	st := newStage(t)
+	video := st.publish("TR_v", Video, videoSection("0"))
+	s, r := st.subscribe(video, "PA_v", videoSection("0"), 0)
+	r.keep, s.out.announced = true, false
+	s.announce()
+	v := feed{ssrc: 7, pt: 96, mid: "0"}
+	st.in.rtp(v.packet(v.vp8(true, true), true), 1)
+	got := r.packets()
+	if len(got) != silentPackets+1 {
+		t.Fatalf("%d packets", len(got))
+	}
+	for i, p := range got[1:] {
+		if p.header.Sequence != got[i].header.Sequence+1 || !got[i].header.PaddingOnly() || got[i].header.PayloadType != 96 {
+			t.Errorf("packet %d: %+v before %+v", i, got[i].header, p.header)
+		}
+	}
+}
+
+func TestSSRCGroupSimulcast(t *testing.T) {
+	st := newStage(t)
+	s := videoSection("0")
+	s.ssrcs = []uint32{1, 2, 3, 11, 12, 13}
+	s.groups = []ssrcGroup{{"SIM", []uint32{1, 2, 3}}, {"FID", []uint32{1, 11}}, {"FID", []uint32{2, 12}}, {"FID", []uint32{3, 13}}}
+	video := st.publish("TR_v", Video, s)
+	for _, ssrc := range []uint32{3, 1, 2} {
+		f := feed{ssrc: ssrc, pt: 96}
+		st.in.rtp(f.packet(f.vp8(true, true), true), 1)
+	}
+	f := feed{ssrc: 12, pt: 97}
+	st.in.rtp(f.packet([]byte{0, 0, 1}, true), 1)
+	for i := range 3 {
+		l := video.layers[i].Load()
+		if l == nil || l.ssrc != uint32(i+1) || (i == 1) != (l.repair == 12) {
+			t.Errorf("layer %d: %+v", i, l)
+		}
 	}
 }
 

@@ -38,11 +38,11 @@ func TestOpusBothWays(t *testing.T) {
 		}
 		for _, p := range n.Server.Stats().Participants {
 			for _, tr := range p.Transports {
-				if tr.SRTPProfile != "AEAD_AES_128_GCM" {
+				// Towards an ICE-lite server Pion answers as the DTLS server, whose choice we aren't told.
+				if tr.Target == sfu.Publisher && tr.SRTPProfile != "AEAD_AES_128_GCM" {
 					t.Errorf("%s %v: SRTP profile %q", p.ID, tr.Target, tr.SRTPProfile)
 				}
 			}
 		}
-		_ = sfu.Audio
 	})
 }
