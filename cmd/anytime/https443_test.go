@@ -129,7 +129,7 @@ func TestSplitWebSocket(t *testing.T) {
 func TestSplitByFirstBytes(t *testing.T) {
 	s, address := split(t, splitLimits{})
 	request := "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-	stranger := []byte("\x00\x01\x00\x00\x01\x02\x03\x04 / HTTP/1.1\r\n\r\n")
+	stranger := []byte("\x00\x01\x00\x00\x01\x02\x03\x04 / HTTP/1.1\r\n") // all that it takes to be refused
 	for _, test := range []struct {
 		what      string
 		protocols []string
