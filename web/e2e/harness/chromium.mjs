@@ -115,6 +115,12 @@ class ChromiumPage {
     await this.#page.locator(selector).first().click({ timeout });
   }
 
+  /** Moves the pointer, as somebody who is about to do something. */
+  async stir() {
+    await this.#page.mouse.move(500, 300);
+    await this.#page.mouse.move(510, 310);
+  }
+
   async fill(selector, text) {
     await this.#page.locator(selector).first().fill(text);
   }

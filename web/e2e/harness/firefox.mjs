@@ -215,16 +215,16 @@ class FirefoxPage {
       const box = element.getBoundingClientRect();
       return { x: Math.round(box.x + box.width / 2), y: Math.round(box.y + box.height / 2) };
     }, selector);
-    await this.#firefox.send('input.performActions', {
-      context: this.#context,
-      actions: [
-        {
-          type: 'pointer',
-          id: 'mouse',
-          actions: [{ type: 'pointerMove', ...point }, { type: 'pointerDown', button: 0 }, { type: 'pointerUp', button: 0 }],
-        },
-      ],
-    });
+    await this.#pointer({ type: 'pointerMove', ...point }, { type: 'pointerDown', button: 0 }, { type: 'pointerUp', button: 0 });
+  }
+
+  /** Moves the pointer, as somebody who is about to do something. */
+  stir() {
+    return this.#pointer({ type: 'pointerMove', x: 500, y: 300 }, { type: 'pointerMove', x: 510, y: 310 });
+  }
+
+  #pointer(...actions) {
+    return this.#firefox.send('input.performActions', { context: this.#context, actions: [{ type: 'pointer', id: 'mouse', actions }] });
   }
 
   async fill(selector, text) {

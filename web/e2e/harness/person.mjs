@@ -124,11 +124,17 @@ export class Person {
   }
 
   cancels() {
-    return this.page.click($('cancel-call'));
+    return this.#presses('cancel-call');
   }
 
   hangsUp() {
-    return this.page.click($('hang-up'));
+    return this.#presses('hang-up');
+  }
+
+  /** Presses a control of the call; these hide while nobody stirs. */
+  async #presses(control) {
+    await this.page.stir();
+    await this.page.click($(control));
   }
 
   /** Waits until the call's media flow. */
@@ -137,7 +143,7 @@ export class Person {
   }
 
   async adds(other) {
-    await this.page.click($('add-person'));
+    await this.#presses('add-person');
     await this.page.fill($('add-person-name'), other.name);
     await this.page.click($('add-person-submit'));
   }
@@ -158,11 +164,11 @@ export class Person {
   }
 
   togglesMicrophone() {
-    return this.page.click($('toggle-mic'));
+    return this.#presses('toggle-mic');
   }
 
   togglesCamera() {
-    return this.page.click($('toggle-camera'));
+    return this.#presses('toggle-camera');
   }
 
   /** Waits until the badge on the other's tile says whether the microphone is off. */

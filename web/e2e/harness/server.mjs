@@ -42,7 +42,8 @@ export async function startServer(options = {}) {
   const flags = [
     ...['--data', data, '--registration', 'open', '--admin', 'off', '--redirect', 'off'],
     ...['--listen', `${address}:${ports.listen}`, '--udp', `:${ports.udp}`, '--tcp', `:${ports.tcp}`],
-    ...['--turn', `:${ports.turn}`, '--turn-tls', `:${ports.turnTLS}`, '--https', `${address}:${ports.https}`],
+    // TURN over TLS shares the port of HTTPS, at the address announced for media.
+    ...['--turn', `:${ports.turn}`, '--turn-tls', `:${ports.turnTLS}`, '--https', `:${ports.https}`],
   ];
   if (options.certificate) flags.push('--tls-cert', options.certificate.certificate, '--tls-key', options.certificate.key);
   if (options.host) flags.push('--domain', options.host);
