@@ -26,7 +26,8 @@ import (
 type Rooms interface {
 	// Token returns a token to join the room as identity, which expires within two minutes.
 	Token(identity, room, displayName string) (token string, expires time.Time, err error)
-	// Participants returns the identities in the room, on whatever node they are.
+	// Participants returns the identities that are connected to the room, on whatever
+	// node: not those that lost their connection and may resume it.
 	Participants(room string) []string
 	// Disconnect removes a participant, CloseRoom all of them. Neither fails when
 	// there is nobody; both may take a moment.
@@ -148,12 +149,14 @@ func (s *Server) CallAuthorize(ctx context.Context, room, identity string) (disp
 	return p.DisplayName, nil
 }
 
-// RoomJoined says that the room has the participant. It never blocks, and keeps
-// its order with RoomLeft.
+// RoomJoined says that the participant is connected to the room: it joined, or
+// resumed after it was lost. It never blocks, and keeps its order with RoomLeft.
 func (s *Server) RoomJoined(room, identity string) { s.calls.heardOf(room, identity, roomJoined) }
 
-// RoomLeft says that the participant is not in the room any more: lost, or gone of
-// its own will.
+// RoomLeft says that the participant is not connected to the room any more: lost,
+// in which case the person has 30 s from this moment to come back and the others
+// see "reconnecting"; or gone of its own will, which leaves 10 s for a page that
+// reloads.
 func (s *Server) RoomLeft(room, identity string, lost bool) {
 	news := roomLeft
 	if lost {

@@ -25,9 +25,9 @@ import (
 func TestCallsSurviveKills(t *testing.T) {
 	sqltest.Each(t, func(t *testing.T, url string) {
 		w := newCrashWorld(t, url)
-		runs := 40
+		runs := 25
 		if strings.HasPrefix(url, "postgres") {
-			runs = 10 // each start of a process takes a while
+			runs = 6 // each start of a process takes a while
 		}
 		if testing.Short() {
 			runs = 5

@@ -246,11 +246,18 @@ func (w *callWorker) compare(ctx context.Context, c *call.Call) error {
 	return nil
 }
 
-// tidy makes up for news that never came: of rooms, and of sessions that ended.
+// tidy makes up for news that never came: of rooms, and of sessions that ended. It
+// also leaves word of when the calls were last looked after: should this process
+// die, a call that nobody comes back to ended about then.
 func (w *callWorker) tidy(ctx context.Context) {
 	ids, err := w.store.AllOngoingCalls(ctx)
 	if err != nil {
 		w.complain(ctx, "list calls", err)
+	}
+	if len(ids) > 0 {
+		if err := w.store.KeepCallsAlive(ctx, w.now()); err != nil {
+			w.complain(ctx, "write down that calls go on", err)
+		}
 	}
 	for _, id := range ids {
 		c, err := w.store.Call(ctx, id)
@@ -277,11 +284,15 @@ func (w *callWorker) roomsGone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	since, err := w.store.CallsAliveAt(ctx)
+	if err != nil {
+		return err
+	}
 	for _, id := range ids {
 		if len(w.rooms.Participants(id)) > 0 {
 			continue
 		}
-		if _, err := w.change(ctx, id, call.RoomGone{}); err != nil {
+		if _, err := w.change(ctx, id, call.RoomGone{Since: since}); err != nil {
 			return err
 		}
 	}

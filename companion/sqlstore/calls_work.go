@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"strconv"
 	"time"
 
 	"anytime/signaling/call"
@@ -100,4 +102,32 @@ func (s *Store) NextCallDue(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 	return moment(due.Int64), nil
+}
+
+const callsAliveSetting = "calls_alive_at"
+
+// KeepCallsAlive writes down that the calls are looked after at this moment.
+func (s *Store) KeepCallsAlive(ctx context.Context, now time.Time) error {
+	return s.tx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO settings (name, value) VALUES ($1, $2)
+			ON CONFLICT (name) DO UPDATE SET value = excluded.value`, callsAliveSetting, strconv.FormatInt(millis(now), 10))
+		return err
+	})
+}
+
+// CallsAliveAt returns what KeepCallsAlive wrote last, or the zero time.
+func (s *Store) CallsAliveAt(ctx context.Context) (time.Time, error) {
+	var v string
+	err := s.reader.QueryRowContext(ctx, "SELECT value FROM settings WHERE name = $1", callsAliveSetting).Scan(&v)
+	if errors.Is(err, sql.ErrNoRows) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	ms, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("setting %s: %w", callsAliveSetting, err)
+	}
+	return moment(ms), nil
 }

@@ -178,6 +178,8 @@ type Call struct {
 	AnsweredAt time.Time `json:"answeredAt,omitzero"` // the first answer
 	EndedAt    time.Time `json:"endedAt,omitzero"`
 	UpdatedAt  time.Time `json:"updatedAt"`
+	// GoneAt is when the room went away, until the first person comes back; zero if it did not.
+	GoneAt time.Time `json:"goneAt,omitzero"`
 	// DueAt is the earliest DueAt of the people; zero when nothing is due, always so once the call has ended.
 	DueAt time.Time `json:"dueAt,omitzero"`
 }
@@ -246,6 +248,8 @@ func (c *Call) Check() error {
 		return errors.New("the caller is not the first person")
 	case (c.State == Ended) != !c.EndedAt.IsZero():
 		return errors.New("an end without the time, or the time without an end")
+	case c.State == Ended && !c.GoneAt.IsZero():
+		return errors.New("its room is gone after the end")
 	case c.State == Active && c.AnsweredAt.IsZero():
 		return errors.New("active without an answer")
 	case c.State == Ringing && !c.AnsweredAt.IsZero():
@@ -332,6 +336,14 @@ func (p *Person) check(s State) error {
 // earlier returns the earlier of two moments; a zero moment is never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// later returns the later of two moments; a zero moment is before all others.
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
 		return b
 	}
 	return a

@@ -1,5 +1,7 @@
 package call
 
+import "time"
+
 // Event is something that happened to a call. The types below are all there are.
 type Event interface{ event() }
 
@@ -48,8 +50,9 @@ type (
 	MediaLost struct{ Account, Device string }
 	// MediaLeft says that the device's client left the room of its own will.
 	MediaLeft struct{ Account, Device string }
-	// RoomGone says that the server which held the room went away with it, so that everybody has to come back.
-	RoomGone struct{}
+	// RoomGone says that the server which held the room went away with it, so that everybody has to come back. If nobody does,
+	// the call ended at Since, when the server was last known to be well; zero is now.
+	RoomGone struct{ Since time.Time }
 	// TimerFired ends what is due. Early, late or twice does no harm.
 	TimerFired struct{}
 	// Blocked says that one person blocked another.

@@ -56,6 +56,7 @@ var situations = []situation{
 	{"active, callee left the room", []Event{placed("B"), Answered{"B", "b1", ""}, MediaJoined{"A", "a1"}, MediaJoined{"B", "b1"}, MediaLeft{"B", "b1"}}},
 	{"group", []Event{placed("B"), Answered{"B", "b1", ""}, MediaJoined{"A", "a1"}, MediaJoined{"B", "b1"},
 		Invited{"B", "b1", invite("C")}, Answered{"C", "c1", ""}, MediaJoined{"C", "c1"}}},
+	{"active, room gone", []Event{placed("B"), Answered{"B", "b1", ""}, MediaJoined{"A", "a1"}, MediaJoined{"B", "b1"}, RoomGone{Since: t0.Add(3 * time.Second)}}},
 	{"group, callee left", []Event{placed("B", "C"), Answered{"B", "b1", ""}, Answered{"C", "c1", ""}, MediaJoined{"A", "a1"},
 		MediaJoined{"B", "b1"}, MediaJoined{"C", "c1"}, HungUp{"B", "b1"}}},
 	{"group, caller left", []Event{placed("B", "C"), Answered{"B", "b1", ""}, Answered{"C", "c1", ""}, MediaJoined{"A", "a1"},
@@ -78,7 +79,7 @@ var tableEvents = []Event{
 	MediaJoined{"A", "a1"}, MediaJoined{"A", "a2"}, MediaJoined{"B", "b1"}, MediaJoined{"X", "x1"},
 	MediaLost{"A", "a1"}, MediaLost{"B", "b1"}, MediaLost{"B", "b2"},
 	MediaLeft{"A", "a1"}, MediaLeft{"B", "b1"},
-	RoomGone{}, TimerFired{}, timerDue{},
+	RoomGone{}, RoomGone{Since: t0}, TimerFired{}, timerDue{},
 	Blocked{"A", "B"}, Blocked{"B", "A"}, Blocked{"C", "A"}, Blocked{"B", "X"},
 	SignedOut{"A", "a1"}, SignedOut{"A", "a2"}, SignedOut{"B", "b1"}, SignedOut{"B", "b2"}, SignedOut{"X", "x1"},
 	Failed{},
@@ -186,6 +187,9 @@ func nameOf(e Event) string {
 	case MediaLeft:
 		return "media left " + e.Device
 	case RoomGone:
+		if !e.Since.IsZero() {
+			return "room gone long since"
+		}
 		return "room gone"
 	case TimerFired:
 		return "timer now"
@@ -246,6 +250,9 @@ func describe(c *Call) string {
 		return "no call"
 	}
 	s := string(c.State)
+	if !c.GoneAt.IsZero() {
+		s += " gone " + c.GoneAt.Sub(t0).String()
+	}
 	for i := range c.People {
 		p := &c.People[i]
 		s += " " + p.Account + ":" + string(p.State)
