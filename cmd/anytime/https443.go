@@ -213,7 +213,7 @@ func (s *splitter) serve(held *heldConn) {
 		}
 		err = net.ErrClosed
 	}
-	held.Close()
+	defer held.Close() // counted first: whoever sees it gone sees why
 	switch {
 	case err == nil: // ACME
 	case errors.Is(err, os.ErrDeadlineExceeded):
