@@ -45,6 +45,10 @@ type Publication struct {
 
 	mu          sync.Mutex
 	packetizers []rtp.Packetizer
+
+	// What marks a simulcast packet's layer: Pion leaves these header extensions to the writer.
+	mid          string
+	midID, ridID uint8
 }
 
 // rids are the simulcast layers' names, from the lowest.
@@ -100,6 +104,7 @@ func (c *Client) Publish(ctx context.Context, o PublishOptions) (*Publication, e
 	if err := c.negotiate(ctx, false); err != nil {
 		return nil, fmt.Errorf("publish: %w", err)
 	}
+	p.readExtensions()
 	c.wg.Go(p.readRTCP)
 	c.mu.Lock()
 	c.publications = append(c.publications, p)
@@ -143,6 +148,34 @@ func (c *Client) announce(ctx context.Context, request *wire.AddTrackRequest) (*
 	}
 }
 
+// readExtensions learns the negotiated ids of the header extensions.
+func (p *Publication) readExtensions() {
+	for _, t := range p.client.publisher.pc.GetTransceivers() {
+		if t.Sender() == p.sender {
+			p.mid = t.Mid()
+		}
+	}
+	for _, e := range p.sender.GetParameters().HeaderExtensions {
+		switch e.URI {
+		case midURI:
+			p.midID = uint8(e.ID)
+		case ridURI:
+			p.ridID = uint8(e.ID)
+		}
+	}
+}
+
+// mark puts the layer's names on a simulcast packet (RFC 8852 §3).
+func (p *Publication) mark(layer int, packet *rtp.Packet) error {
+	if len(p.layers) == 1 || p.midID == 0 || p.ridID == 0 {
+		return nil
+	}
+	if err := packet.SetExtension(p.midID, []byte(p.mid)); err != nil {
+		return err
+	}
+	return packet.SetExtension(p.ridID, []byte(rids[layer]))
+}
+
 // readRTCP lets Pion's interceptors see the feedback.
 func (p *Publication) readRTCP() {
 	buf := make([]byte, 1500)
@@ -161,6 +194,9 @@ func (p *Publication) Info() *wire.TrackInfo { return p.info }
 
 // WriteRTP sends a packet on a layer (0 where there is one). SSRC and payload type are set here.
 func (p *Publication) WriteRTP(layer int, packet *rtp.Packet) error {
+	if err := p.mark(layer, packet); err != nil {
+		return err
+	}
 	return p.layers[layer].WriteRTP(packet)
 }
 
@@ -183,7 +219,7 @@ func (p *Publication) WriteSample(layer int, frame []byte, duration time.Duratio
 	packets := p.packetizers[layer].Packetize(frame, ticks)
 	p.mu.Unlock()
 	for _, packet := range packets {
-		if err := p.layers[layer].WriteRTP(packet); err != nil {
+		if err := p.WriteRTP(layer, packet); err != nil {
 			return err
 		}
 	}

@@ -34,19 +34,13 @@ func (c *Client) makeTransports() error {
 		return fmt.Errorf("register codecs: %w", err)
 	}
 	// RFC 8852 §3.3: the ids by which simulcast layers are told apart.
-	for _, uri := range []string{
-		"urn:ietf:params:rtp-hdrext:sdes:mid",
-		"urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
-		"urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
-	} {
+	for _, uri := range []string{midURI, ridURI, repairedURI} {
 		if err := media.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, webrtc.RTPCodecTypeVideo); err != nil {
 			return fmt.Errorf("register header extension: %w", err)
 		}
 	}
-	for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo} {
-		if err := media.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: audioLevelURI}, kind); err != nil {
-			return fmt.Errorf("register header extension: %w", err)
-		}
+	if err := media.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: audioLevelURI}, webrtc.RTPCodecTypeAudio); err != nil {
+		return fmt.Errorf("register header extension: %w", err)
 	}
 	interceptors := &interceptor.Registry{}
 	if err := webrtc.RegisterDefaultInterceptors(media, interceptors); err != nil {
@@ -73,7 +67,13 @@ func (c *Client) makeTransports() error {
 	return nil
 }
 
-const audioLevelURI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level" // RFC 6464
+// Header extensions.
+const (
+	midURI        = "urn:ietf:params:rtp-hdrext:sdes:mid"                    // RFC 9143
+	ridURI        = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"          // RFC 8852
+	repairedURI   = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id" // RFC 8852
+	audioLevelURI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"            // RFC 6464
+)
 
 func (c *Client) newTransport(target wire.SignalTarget) (*transport, error) {
 	cfg := webrtc.Configuration{}

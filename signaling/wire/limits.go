@@ -15,8 +15,9 @@ const (
 	MaxSDPBytes = 384 << 10
 	// MaxCandidateBytes is the longest trickled ICE candidate (the JSON of RTCIceCandidateInit).
 	MaxCandidateBytes = 4 << 10
-	// MaxDataPacketBytes is the largest data packet. The JavaScript SDK sends up to 64,000 bytes.
-	MaxDataPacketBytes = 64 << 10
+	// MaxDataPacketBytes is the largest data packet of a client: the JavaScript SDK sends up to 64,000
+	// bytes. With the sender's names, which are added here, it stays below 64 KiB.
+	MaxDataPacketBytes = 64<<10 - 1<<10
 	// MaxIdentityBytes, MaxNameBytes and MaxRoomNameBytes bound the names of participants and rooms.
 	MaxIdentityBytes = 256
 	MaxNameBytes     = 512
