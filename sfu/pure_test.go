@@ -79,10 +79,10 @@ func TestAlarm(t *testing.T) {
 			again = 0
 			return next
 		})
+		again = 4 * time.Second
 		a.at(5 * time.Second)
 		a.at(3 * time.Second)
 		a.at(9 * time.Second)
-		again = 4 * time.Second
 		time.Sleep(20 * time.Second) // virtual
 		synctest.Wait()
 		if len(ran) != 2 || ran[0] != 3*time.Second || ran[1] != 4*time.Second {

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -344,7 +346,7 @@ func (c *Client) RemoteCandidate(target sfu.Target) (address, protocol string) {
 	if err != nil || pair == nil {
 		return "", ""
 	}
-	return fmt.Sprintf("%s:%d", pair.Remote.Address, pair.Remote.Port), pair.Remote.Protocol.String()
+	return net.JoinHostPort(pair.Remote.Address, strconv.Itoa(int(pair.Remote.Port))), pair.Remote.Protocol.String()
 }
 
 // Close leaves and ends the client's own peer connections.

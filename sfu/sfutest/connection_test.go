@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 )
 
 func TestDataChannels(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	a := n.Join(t, "room", "PA_a")
 	_, err := a.Audio("TR_a") // brings the publisher's peer connection up
@@ -56,6 +58,7 @@ func TestDataChannels(t *testing.T) {
 }
 
 func TestReliableDataBeforeTheChannelIsOpen(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	p, err := n.Server.Join(sfu.ParticipantConfig{Room: "room", ID: "PA_x"})
 	must(t, err)
@@ -75,6 +78,7 @@ func TestReliableDataBeforeTheChannelIsOpen(t *testing.T) {
 }
 
 func TestICERestart(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	a, b := n.Join(t, "room", "PA_a"), n.Join(t, "room", "PA_b")
 	_, err := a.Audio("TR_a")
@@ -149,35 +153,57 @@ func osNet(t *testing.T) *stdnet.Net {
 	return n
 }
 
-func TestTCPCandidate(t *testing.T) {
-	defer CheckGoroutines(t)()
-	t.Run("tcp", func(t *testing.T) {
-		n := New(t, nil)
-		s := loopback(t, sfu.Config{})
-		tcp := Options{Net: osNet(t), Settings: func(e *webrtc.SettingEngine) {
-			e.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeTCP4})
-			e.SetIncludeLoopbackCandidate(true)
-		}}
-		a, b := n.JoinWith(t, s, "room", "PA_a", tcp), n.JoinWith(t, s, "room", "PA_b", tcp)
-		_, err := a.Video("TR_v")
-		must(t, err)
-		subscribe(t, b, "TR_v")
-		r, err := b.AwaitPackets("TR_v", 60)
-		must(t, err)
-		if sum, err := r.Check("TR_v", 0); err != nil || sum.Missing != 0 {
-			t.Errorf("%+v, %v", sum, err)
+func TestTransports(t *testing.T) {
+	for _, x := range []struct {
+		name, host, protocol string
+		network              webrtc.NetworkType
+	}{
+		{"tcp4", "127.0.0.1:0", "tcp", webrtc.NetworkTypeTCP4},
+		// No TCP over ::1: Pion takes it for an IPv4-compatible address and gathers no TCP candidate of it.
+		{"udp4", "127.0.0.1:0", "udp", webrtc.NetworkTypeUDP4},
+		{"udp6", "[::1]:0", "udp", webrtc.NetworkTypeUDP6},
+	} {
+		check := CheckGoroutines(t)
+		t.Run(x.name, func(t *testing.T) { testTransport(t, x.host, x.protocol, x.network) })
+		check()
+	}
+}
+
+func testTransport(t *testing.T, host, protocol string, network webrtc.NetworkType) {
+	if l, err := net.Listen("tcp", host); err != nil {
+		t.Skipf("this host has no such address: %v", err)
+	} else {
+		_ = l.Close()
+	}
+	n := New(t, nil)
+	s := loopback(t, sfu.Config{UDPAddr: host, TCPAddr: host})
+	o := Options{Net: osNet(t), Settings: func(e *webrtc.SettingEngine) {
+		e.SetNetworkTypes([]webrtc.NetworkType{network})
+		e.SetIncludeLoopbackCandidate(true)
+	}}
+	want := s.UDPAddr()
+	if protocol == "tcp" {
+		want = s.TCPAddr()
+	}
+	a, b := n.JoinWith(t, s, "room", "PA_a", o), n.JoinWith(t, s, "room", "PA_b", o)
+	_, err := a.Video("TR_v")
+	must(t, err)
+	subscribe(t, b, "TR_v")
+	r, err := b.AwaitPackets("TR_v", 60)
+	must(t, err)
+	if sum, err := r.Check("TR_v", 0); err != nil || sum.Missing != 0 {
+		t.Errorf("%+v, %v", sum, err)
+	}
+	for c, target := range map[*Client]sfu.Target{a: sfu.Publisher, b: sfu.Subscriber} {
+		address, got := c.RemoteCandidate(target)
+		if got != protocol || address != want.String() {
+			t.Errorf("%s %v: connected to %s over %s, want %v over %s", c.ID, target, address, got, want, protocol)
 		}
-		for c, target := range map[*Client]sfu.Target{a: sfu.Publisher, b: sfu.Subscriber} {
-			address, protocol := c.RemoteCandidate(target)
-			if protocol != "tcp" || address != s.TCPAddr().String() {
-				t.Errorf("%s %v: connected to %s over %s, want %v over tcp", c.ID, target, address, protocol, s.TCPAddr())
-			}
-		}
-	})
+	}
 }
 
 func TestAnnouncedAddresses(t *testing.T) {
-	n := New(t, nil)
+	t.Parallel()
 	for _, x := range []struct {
 		name string
 		cfg  sfu.Config
@@ -217,10 +243,10 @@ func TestAnnouncedAddresses(t *testing.T) {
 			}
 		})
 	}
-	_ = n
 }
 
 func TestFullICE(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	o := Options{FullICE: true}
 	a, b := n.JoinWith(t, n.Server, "room", "PA_a", o), n.JoinWith(t, n.Server, "room", "PA_b", o)

@@ -12,6 +12,7 @@ import (
 )
 
 func TestGarbageDescriptions(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	a, b := n.Join(t, "room", "PA_a"), n.Join(t, "room", "PA_b")
 	_, err := a.Audio("TR_a")
@@ -78,6 +79,7 @@ func many(section string, n int) string {
 }
 
 func TestGarbageFirstOffer(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	a := n.Join(t, "room", "PA_a")
 	good, err := a.OfferText()
@@ -92,6 +94,7 @@ func TestGarbageFirstOffer(t *testing.T) {
 }
 
 func TestStrayAnswersAndCandidates(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	a := n.Join(t, "room", "PA_a")
 	if err := a.Participant.Answer(1, "v=0"); !errors.Is(err, sfu.ErrStaleAnswer) {
@@ -122,6 +125,7 @@ func TestStrayAnswersAndCandidates(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
+	t.Parallel()
 	n := New(t, func(c *sfu.Config) { c.Limits = sfu.Limits{Publications: 2, Subscriptions: 1} })
 	a, b := n.Join(t, "room", "PA_a"), n.Join(t, "room", "PA_b")
 	for i, want := range []error{nil, nil, sfu.ErrLimit} {
@@ -150,6 +154,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestUnsupportedCodec(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	a := n.Join(t, "room", "PA_a")
 	_, err := a.Video("TR_v")

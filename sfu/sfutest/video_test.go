@@ -24,6 +24,7 @@ func subscribe(t testing.TB, c *Client, id string) {
 }
 
 func TestSimulcastSwitching(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	a, b := n.Join(t, "room", "PA_a"), n.Join(t, "room", "PA_b")
 	_, err := a.Video("TR_v", "q", "h", "f")
@@ -56,6 +57,7 @@ func TestSimulcastSwitching(t *testing.T) {
 }
 
 func TestLayerThatStops(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	a, b := n.Join(t, "room", "PA_a"), n.Join(t, "room", "PA_b")
 	src, err := a.Video("TR_v", "q", "h", "f")
@@ -75,6 +77,7 @@ func TestLayerThatStops(t *testing.T) {
 }
 
 func TestLateJoinerGetsAKeyframeWithinASecond(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	a := n.Join(t, "room", "PA_a")
 	_, err := a.Video("TR_v", "q", "h", "f")
@@ -92,6 +95,7 @@ func TestLateJoinerGetsAKeyframeWithinASecond(t *testing.T) {
 }
 
 func TestLossIsRepairedBothWays(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	a, b := n.Join(t, "room", "PA_a"), n.Join(t, "room", "PA_b")
 	_, err := a.Video("TR_v")
@@ -135,6 +139,7 @@ func TestLossIsRepairedBothWays(t *testing.T) {
 }
 
 func TestKeyframeRequestsAreCoalesced(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	a := n.Join(t, "room", "PA_a")
 	src, err := a.Video("TR_v")
@@ -159,6 +164,7 @@ func TestKeyframeRequestsAreCoalesced(t *testing.T) {
 }
 
 func TestMute(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	a, b := n.Join(t, "room", "PA_a"), n.Join(t, "room", "PA_b")
 	_, err := a.Video("TR_v")
@@ -199,6 +205,7 @@ func awaitCount(t testing.TB, count func() uint64, want uint64) {
 }
 
 func TestUnpublishGivesTheMLineBack(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	a, b := n.Join(t, "room", "PA_a"), n.Join(t, "room", "PA_b")
 	for i := range 4 {
@@ -240,6 +247,7 @@ func (c *Client) mediaSections() (n counts) {
 }
 
 func TestSpeakers(t *testing.T) {
+	t.Parallel()
 	n := New(t, nil)
 	a, b := n.Join(t, "room", "PA_a"), n.Join(t, "room", "PA_b")
 	sa, err := a.Audio("TR_a")
