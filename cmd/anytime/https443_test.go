@@ -181,7 +181,7 @@ func TestSplitRefusesOtherProtocols(t *testing.T) {
 }
 
 func TestSplitDeadlines(t *testing.T) {
-	s, address := split(t, splitLimits{handshake: 100 * time.Millisecond, firstBytes: 100 * time.Millisecond})
+	s, address := split(t, splitLimits{handshake: 500 * time.Millisecond, firstBytes: 500 * time.Millisecond})
 	raw := func(b ...byte) net.Conn {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
@@ -219,10 +219,10 @@ func errTimeout(err error) error {
 
 // With ALPN a connection may be silent: browsers open some ahead of need.
 func TestSplitLeavesPreconnectsOpen(t *testing.T) {
-	s, address := split(t, splitLimits{handshake: 50 * time.Millisecond, firstBytes: 50 * time.Millisecond})
+	s, address := split(t, splitLimits{firstBytes: 300 * time.Millisecond})
 	conn := secure(t, address, protoHTTP1)
 	waitFor(t, "the handover", func() bool { now := s.stats(); return now.Open == 1 && now.Pending == 0 })
-	conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	conn.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
 	if _, err := conn.Read(make([]byte, 1)); errTimeout(err) != err {
 		t.Fatalf("got %v, want silence", err)
 	}
