@@ -85,6 +85,9 @@ func (n *node) urlsOfTURN() []string {
 	host := n.config.http.domain
 	if host == "" {
 		addrs := n.sfu.Addrs()
+		if bound := n.turn.UDPAddrs(); len(bound) > 0 && !bound[0].Addr().IsUnspecified() {
+			addrs = []netip.Addr{bound[0].Addr()}
+		}
 		if len(addrs) == 0 {
 			return nil
 		}
