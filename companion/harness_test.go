@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -72,7 +73,8 @@ func newTestServer(t *testing.T, url string, change func(*Config)) *testServer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	cfg := Config{Store: store, Registration: people.RegistrationOpen, Passwords: cheap}
+	cfg := Config{Store: store, Registration: people.RegistrationOpen, Passwords: cheap,
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if change != nil {
 		change(&cfg)
 	}

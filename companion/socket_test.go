@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -77,21 +78,6 @@ func TestFailingLoadAsksToComeBack(t *testing.T) {
 	s.hub.Publish(anna.id(), "", Event{Type: "x", Load: func(context.Context, Session) (any, error) { return nil, errors.New("broken") }})
 	e.closed(websocket.CloseInternalServerErr)
 	anna.events(nil)
-}
-
-func TestSlowReader(t *testing.T) {
-	s := newTestServer(t, sqltest.SQLite(t), func(c *Config) { c.Limits.EventQueue = 8 })
-	anna := s.signUp(t, "anna")
-	slow, quick := anna.events(nil), s.signIn(t, "anna").events(nil)
-	big := strings.Repeat("x", 256<<10)
-	// More than the kernel holds for a reader that reads nothing.
-	for range 200 {
-		s.hub.Publish(anna.id(), "", Event{Type: "big", Data: big})
-		quick.expect("big", nil)
-	}
-	slow.closed(closeTooSlow)
-	s.hub.Publish(anna.id(), "", Event{Type: "more", Data: 1})
-	quick.expect("more", nil)
 }
 
 func TestTooManySockets(t *testing.T) {
@@ -296,6 +282,47 @@ func TestPing(t *testing.T) {
 		if len(types) != 13 || types[0] != "snapshot" {
 			t.Errorf("frames %v", types)
 		}
+	})
+}
+
+// A client that reads nothing for a while is told to come back; others of its
+// account get every event.
+func TestSlowReader(t *testing.T) {
+	bubble(t, func(t *testing.T, s *Server, dial func(string) *websocket.Conn, tokens [2]string) {
+		slow, quick := dial(tokens[0]), dial(tokens[1])
+		seen := make(chan string)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			defer quick.Close()
+			for {
+				var r received
+				if quick.ReadJSON(&r) != nil {
+					return
+				}
+				seen <- string(r.Data)
+			}
+		})
+		<-seen // the snapshot
+		hash, err := people.HashSecret(tokens[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		sess, err := s.store.Session(context.Background(), hash, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range s.cfg.Limits.EventQueue + 10 {
+			s.hub.Publish(sess.Account.ID, "", Event{Type: "n", Data: i})
+			if got := <-seen; got != strconv.Itoa(i) {
+				t.Fatalf("event %s, want %d", got, i)
+			}
+		}
+		time.Sleep(writeWait / 2)
+		if _, err := read(slow, 0); !websocket.IsCloseError(err, closeTooSlow) {
+			t.Errorf("the slow socket ended with %v", err)
+		}
+		s.hub.close()
+		wg.Wait()
 	})
 }
 

@@ -96,6 +96,9 @@ func TestHashAndVerify(t *testing.T) {
 			t.Errorf("Verify(%q, %q) = %v, %v, %v", c.stored, c.password, ok, outdated, err)
 		}
 	}
+	if cost, _, sum, err := parsePHC(p.dummy()); cost != cheap || len(sum) != hashBytes || err != nil {
+		t.Errorf("nobody's hash has cost %+v, %v", cost, err)
+	}
 	dearer := NewPasswords(Argon2{Time: 2, Memory: 16, Threads: 1}, 1, 1)
 	if ok, outdated, err := dearer.Verify(ctx, phc, "correct horse"); !ok || !outdated || err != nil {
 		t.Errorf("at another cost: %v, %v, %v", ok, outdated, err)
