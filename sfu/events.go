@@ -53,6 +53,9 @@ type Event interface{ event() }
 type OfferReady struct {
 	ID  uint32
 	SDP string
+	// Tracks are the ids of the tracks in the offer by the mids of their m-lines. Firefox makes up its own track ids, so
+	// that the mid is all a client there has to go by. The receiver only reads it.
+	Tracks map[string]string
 }
 
 // CandidateFound carries a candidate that is in no description. Candidates on the shared ports are gathered before a

@@ -27,8 +27,9 @@ type negotiation struct {
 	lines       []*line
 	reusable    map[*webrtc.RTPTransceiver]bool
 	offered     []section
-	text        string // the latest offer
-	hadVideo    bool   // an answer has told the subscriber's video codecs
+	text        string            // the latest offer
+	tracks      map[string]string // what it offers, by mid
+	hadVideo    bool              // an answer has told the subscriber's video codecs
 	offerID     uint32
 	publishable bool // an offer of the client's has been answered
 
@@ -134,7 +135,7 @@ func (n *negotiation) again() {
 	outstanding := n.outstanding
 	n.wish.Unlock()
 	if outstanding {
-		n.p.notify(OfferReady{ID: n.offerID, SDP: n.text})
+		n.p.notify(OfferReady{ID: n.offerID, SDP: n.text, Tracks: n.tracks})
 	}
 }
 
@@ -167,10 +168,14 @@ func (n *negotiation) offer(restart bool) error {
 	}
 	n.offerID++
 	n.text = text
+	n.tracks = make(map[string]string, len(n.lines))
+	for _, l := range n.lines {
+		n.tracks[l.transceiver.Mid()] = l.sub.pub.id
+	}
 	n.wish.Lock()
 	n.outstanding, n.first = true, true
 	n.wish.Unlock()
-	p.notify(OfferReady{ID: n.offerID, SDP: text})
+	p.notify(OfferReady{ID: n.offerID, SDP: text, Tracks: n.tracks})
 	return nil
 }
 
@@ -423,7 +428,7 @@ func (p *Participant) Offer(sdp string) (answer string, err error) {
 	}
 	t.in.describe(agreed)
 	p.mu.Lock()
-	p.sections = agreed
+	p.tracks.sections = agreed
 	b := p.bind()
 	p.mu.Unlock()
 	p.follow(b)

@@ -57,11 +57,16 @@ func (p peer) Configure(trackID string, s signaling.SubscriptionSettings) {
 	p.Participant.Configure(trackID, sfu.SubscriptionSettings(s))
 }
 
+// SendData implements signaling.DataChannels.
+func (p peer) SendData(reliable bool, payload []byte) error {
+	return mediaError(p.Participant.SendData(reliable, payload))
+}
+
 // mediaEvent says what happened in signaling's words.
 func mediaEvent(e sfu.Event) signaling.MediaEvent {
 	switch e := e.(type) {
 	case sfu.OfferReady:
-		return signaling.OfferReady{ID: e.ID, SDP: e.SDP}
+		return signaling.OfferReady{ID: e.ID, SDP: e.SDP, MidToTrack: e.Tracks}
 	case sfu.CandidateFound:
 		return signaling.CandidateFound{Target: signaling.Target(e.Target), Init: e.InitJSON}
 	case sfu.TransportState:
@@ -85,6 +90,8 @@ func mediaError(err error) error {
 		return fmt.Errorf("%w (%w)", err, signaling.ErrCodecUnsupported)
 	case errors.Is(err, sfu.ErrUnknownTrack):
 		return fmt.Errorf("%w (%w)", err, signaling.ErrTrackNotFound)
+	case errors.Is(err, sfu.ErrOverflow):
+		return fmt.Errorf("%w (%w)", err, signaling.ErrOverflow)
 	}
 	return err
 }

@@ -37,10 +37,11 @@ claim(
     const lab = stage.keep(makeLab({ host }));
     assert.notEqual(exitCodeIn(lab.server, 'ip', 'route', 'get', '10.90.1.2'), 0, "the server has a way to a client's own address: no NAT was needed");
     const { server, caller, callee } = await callAcross(stage, lab);
-    for (const person of [caller, callee]) {
+    for (const [i, person] of [caller, callee].entries()) {
       for (const { local, remote } of await connected(person)) {
         stage.say(`${person.name}: from ${local.address || '(hidden)'} ${local.type} to ${remote.address}:${remote.port}/${remote.protocol}`);
-        assert.notEqual(local.type, 'relay');
+        assert.ok(['prflx', 'srflx'].includes(local.type), `a ${local.type} candidate was selected`);
+        assert.equal(local.address, lab.natAddress(i + 1), 'the server sees another address than the NAT');
         assert.equal(`${remote.address}:${remote.port}/${remote.protocol}`, `${lab.serverAddress}:${server.ports.udp}/udp`);
       }
     }

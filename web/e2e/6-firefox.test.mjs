@@ -11,7 +11,7 @@ claim(
   'Firefox calls Chromium by name, and they see and hear each other over AEAD_AES_128_GCM',
   async (stage) => {
     const server = stage.keep(await startServer());
-    const id = 21;
+    const id = 5;
     const firefox = stage.keep(await launchFirefox({ extra: { 'media.navigator.audio.fake_frequency': toneOf(id) } }));
     const fiona = stage.keep(await Person.at(firefox, server, 'fiona', { id, recorder: true }));
     const gus = stage.keep(await Person.at(stage.keep(await launchChromium()), server, 'gus', { id: 2 }));

@@ -12,6 +12,8 @@ const named = (name) => `[data-name="${name}"]`;
 /** How long a person waits for something that takes a moment, in ms. */
 const PATIENCE = 15_000;
 
+/** At most so many in one file of tests: each has a tone of their own. */
+const PEOPLE = 12;
 let people = 0;
 
 export class Person {
@@ -34,9 +36,10 @@ export class Person {
     person.browser = browser;
     person.#server = server;
     person.id = options.id ?? ++people;
+    if (person.id > PEOPLE) throw new Error(`no tone is left for person ${person.id}`);
     person.name = `${name}_${randomBytes(3).toString('hex')}`;
     person.password = `pass phrase of ${person.name}`;
-    const tones = Array.from({ length: people + 8 }, (_, i) => toneOf(i + 1));
+    const tones = Array.from({ length: PEOPLE }, (_, i) => toneOf(i + 1));
     const self = { id: person.id, tone: toneOf(person.id), hue: hueOf(person.id), tones, recorder: options.recorder ?? false, ...CAMERA };
     person.page = await browser.page(instrument, self);
     await person.page.goto(`${server.url}/${options.query ?? ''}`);
