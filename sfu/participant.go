@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"anytime/sfu/forward"
-
-	"github.com/pion/rtcp"
 )
 
 // ParticipantConfig describes one who joins.
@@ -45,15 +43,11 @@ type Participant struct {
 
 	nego negotiation
 
-	mu           sync.Mutex
-	publications map[string]*publication
-	order        []*publication          // as announced
-	bound        map[string]*publication // by mid
-	claimed      map[string]string       // by mid: the msid track id that was bound last
-	sections     []section               // of the publisher, as last negotiated
-	subs         map[string]*subscription
-	bySSRC       map[uint32]*subscription
-	closed       bool
+	mu     sync.Mutex // guards the fields below it
+	tracks announced
+	subs   map[string]*subscription
+	bySSRC map[uint32]*subscription
+	closed bool
 
 	events    sync.Mutex
 	silent    bool
@@ -78,8 +72,7 @@ func (s *Server) Join(cfg ParticipantConfig) (*Participant, error) {
 		cfg.Notify = func(Event) {}
 	}
 	p := &Participant{server: s, cfg: cfg, log: s.log.With("room", cfg.Room, "participant", cfg.ID),
-		publications: map[string]*publication{}, bound: map[string]*publication{}, claimed: map[string]string{}, subs: map[string]*subscription{},
-		bySSRC: map[uint32]*subscription{}, done: make(chan struct{})}
+		tracks: newAnnounced(), subs: map[string]*subscription{}, bySSRC: map[uint32]*subscription{}, done: make(chan struct{})}
 	p.nego.p = p
 	p.reports = newAlarm(s.now, p.sendReports)
 	if err := s.enter(p); err != nil {
@@ -115,7 +108,7 @@ func (p *Participant) Close() {
 		p.events.Unlock()
 		p.mu.Lock()
 		p.closed = true
-		pubs := slices.Clone(p.order)
+		pubs := slices.Clone(p.tracks.order)
 		subs := make([]*subscription, 0, len(p.subs))
 		for _, s := range p.subs {
 			subs = append(subs, s)
@@ -204,245 +197,6 @@ func (p *Participant) publisher() (*transport, error) {
 	return t, nil
 }
 
-// Publish announces a track. Its media is taken once the client's description has an m-line for it.
-func (p *Participant) Publish(cfg PublicationConfig) error {
-	if cfg.ID == "" {
-		return errors.New("sfu: publishing needs a track id")
-	}
-	b, err := p.announce(cfg)
-	if err != nil {
-		return err
-	}
-	p.follow(b)
-	return nil
-}
-
-func (p *Participant) announce(cfg PublicationConfig) (b bindings, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case p.closed:
-		return b, ErrClosed
-	case p.publications[cfg.ID] != nil:
-		return b, fmt.Errorf("track %s: %w", cfg.ID, ErrExists)
-	case len(p.publications) >= p.server.cfg.Limits.Publications:
-		return b, fmt.Errorf("%w: %d tracks published", ErrLimit, len(p.publications))
-	}
-	pub := newPublication(p, cfg)
-	if !p.room.addPublication(pub) {
-		pub.end()
-		return b, fmt.Errorf("track %s: %w", cfg.ID, ErrExists)
-	}
-	p.publications[cfg.ID] = pub
-	p.order = append(p.order, pub)
-	return p.bind(), nil // the m-line may have come first
-}
-
-// Unpublish withdraws a track.
-func (p *Participant) Unpublish(trackID string) {
-	p.mu.Lock()
-	pub := p.publications[trackID]
-	p.mu.Unlock()
-	if pub != nil {
-		p.endPublication(pub)
-	}
-}
-
-// endPublication ends pub and everybody's subscription to it.
-func (p *Participant) endPublication(pub *publication) {
-	p.mu.Lock()
-	delete(p.publications, pub.id)
-	p.order = slices.DeleteFunc(p.order, func(o *publication) bool { return o == pub })
-	for mid, o := range p.bound {
-		if o == pub {
-			delete(p.bound, mid)
-			if in := p.ingest(); in != nil {
-				in.bind(mid, nil)
-			}
-		}
-	}
-	p.mu.Unlock()
-	for _, s := range pub.end() {
-		s.p.drop(s)
-	}
-}
-
-// SetMuted stops or resumes the forwarding of a track of the participant's.
-func (p *Participant) SetMuted(trackID string, muted bool) {
-	p.mu.Lock()
-	pub := p.publications[trackID]
-	p.mu.Unlock()
-	if pub != nil {
-		pub.setMuted(muted)
-	}
-}
-
-// bindings is what follows from tying tracks to m-lines. It is done without the participant's lock, as it concerns
-// others.
-type bindings struct {
-	ended   []*publication       // their m-lines have stopped
-	started []PublicationStarted // their m-lines have come
-	waiting []*subscription      // to be offered now
-}
-
-func (p *Participant) follow(b bindings) {
-	for _, pub := range b.ended {
-		p.endPublication(pub)
-		p.notify(PublicationEnded{TrackID: pub.id})
-	}
-	for _, e := range b.started {
-		p.notify(e)
-	}
-	for _, s := range b.waiting {
-		s.p.nego.kick()
-	}
-}
-
-// bind ties announced tracks to negotiated m-lines: by the msid's track id, else the first of the kind. Called with p.mu
-// held.
-func (p *Participant) bind() (b bindings) {
-	for i := range p.sections {
-		s := &p.sections[i]
-		// The m-line was stopped, or passed on to another track.
-		if old := p.bound[s.mid]; old != nil && (!s.sending || old.cfg.CID != s.track && p.announced(s, true) != nil) {
-			delete(p.bound, s.mid)
-			b.ended = append(b.ended, old)
-		}
-	}
-	for _, exact := range []bool{true, false} {
-		for i := range p.sections {
-			s := &p.sections[i]
-			if !s.sending || p.bound[s.mid] != nil || s.kind != "audio" && s.kind != "video" {
-				continue
-			}
-			// An m-line whose track was withdrawn, but which still sends it, is not for the next track that comes along.
-			if !exact && p.claimed[s.mid] == s.track {
-				continue
-			}
-			pub := p.announced(s, exact)
-			if pub == nil {
-				continue
-			}
-			for mid, o := range p.bound {
-				if o == pub { // it was tied to another for want of the right one
-					delete(p.bound, mid)
-				}
-			}
-			p.bound[s.mid], p.claimed[s.mid] = pub, s.track
-		}
-	}
-	in := p.ingest()
-	for i := range p.sections {
-		s := &p.sections[i]
-		pub := p.bound[s.mid]
-		if pub == nil || in == nil {
-			continue
-		}
-		in.bind(s.mid, pub)
-		waiting, first := pub.bind(s)
-		b.waiting = append(b.waiting, waiting...)
-		if first {
-			b.started = append(b.started, PublicationStarted{TrackID: pub.id, MimeType: pub.format.kind.String(), Layers: max(1, len(s.rids))})
-		}
-	}
-	return b
-}
-
-// announced returns the publication that could be the one of m-line s: by the exact track id, or the first of its kind
-// that has no m-line yet. Called with p.mu held.
-func (p *Participant) announced(s *section, exact bool) *publication {
-	for _, pub := range p.order {
-		if pub.cfg.Kind.String() != s.kind || exact && (pub.cfg.CID == "" || pub.cfg.CID != s.track) {
-			continue
-		}
-		taken := false
-		for mid, o := range p.bound {
-			taken = taken || o == pub && (!exact || p.claimed[mid] == pub.cfg.CID)
-		}
-		if !taken {
-			return pub
-		}
-	}
-	return nil
-}
-
-// Subscribe begins to receive a track that is published in the room. Its media follows when it, and the subscriber's
-// m-line for it, are ready; failure later on is told by [SubscriptionFailed].
-func (p *Participant) Subscribe(trackID string) error {
-	pub := p.room.publication(trackID)
-	if pub == nil {
-		return fmt.Errorf("track %s: %w", trackID, ErrUnknownTrack)
-	}
-	s := &subscription{p: p, pub: pub, settings: SubscriptionSettings{Quality: 2}}
-	p.mu.Lock()
-	switch {
-	case p.closed:
-		p.mu.Unlock()
-		return ErrClosed
-	case p.subs[trackID] != nil:
-		p.mu.Unlock()
-		return nil
-	case len(p.subs) >= p.server.cfg.Limits.Subscriptions:
-		p.mu.Unlock()
-		return fmt.Errorf("%w: %d tracks subscribed", ErrLimit, p.server.cfg.Limits.Subscriptions)
-	}
-	p.subs[trackID] = s
-	p.mu.Unlock()
-	if !pub.want(s) {
-		p.drop(s)
-		return fmt.Errorf("track %s: %w", trackID, ErrUnknownTrack)
-	}
-	if pub.isReady() {
-		p.nego.kick()
-	}
-	return nil
-}
-
-// Unsubscribe ends the receiving of a track.
-func (p *Participant) Unsubscribe(trackID string) {
-	p.mu.Lock()
-	s := p.subs[trackID]
-	p.mu.Unlock()
-	if s != nil {
-		p.drop(s)
-	}
-}
-
-// drop ends a subscription of p's; its m-line is given back by the next offer.
-func (p *Participant) drop(s *subscription) {
-	s.end()
-	p.mu.Lock()
-	if p.subs[s.pub.id] == s {
-		delete(p.subs, s.pub.id)
-	}
-	for ssrc, o := range p.bySSRC {
-		if o == s {
-			delete(p.bySSRC, ssrc)
-		}
-	}
-	p.mu.Unlock()
-	p.nego.kick()
-}
-
-// Configure sets the subscriber's wishes for one of its tracks.
-func (p *Participant) Configure(trackID string, settings SubscriptionSettings) {
-	if s := p.subscription(trackID); s != nil {
-		s.configure(settings, p.server.now())
-	}
-}
-
-func (p *Participant) subscription(trackID string) *subscription {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.subs[trackID]
-}
-
-func (p *Participant) subscriptionOf(ssrc uint32) *subscription {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.bySSRC[ssrc]
-}
-
 // SendData sends a message over the subscriber's data channels. Lossy messages to a slow receiver are dropped; a reliable
 // one gives [ErrOverflow], after which the receiver has a hole and should be closed.
 func (p *Participant) SendData(reliable bool, b []byte) error {
@@ -473,64 +227,6 @@ func (p *Participant) RestartICE(target Target) {
 	if target == Subscriber {
 		p.nego.restart()
 	}
-}
-
-// transportUp feeds the subscriptions that waited for the transport.
-func (p *Participant) transportUp(t *transport) {
-	if t.out == nil {
-		return
-	}
-	p.mu.Lock()
-	subs := make([]*subscription, 0, len(p.subs))
-	for _, s := range p.subs {
-		subs = append(subs, s)
-	}
-	p.mu.Unlock()
-	for _, s := range subs {
-		s.mu.Lock()
-		ready := s.out != nil && !s.ended
-		s.mu.Unlock()
-		if ready {
-			p.feed(s)
-		}
-	}
-}
-
-func (p *Participant) feed(s *subscription) {
-	s.pub.feed(s)
-	p.reports.at(p.server.now() + senderReportInterval/4)
-}
-
-// sendReports is the alarm of sender reports.
-func (p *Participant) sendReports(now time.Duration) time.Duration {
-	t := p.transports[Subscriber].Load()
-	if t == nil {
-		return 0
-	}
-	p.mu.Lock()
-	subs := make([]*subscription, 0, len(p.subs))
-	for _, s := range p.subs {
-		subs = append(subs, s)
-	}
-	p.mu.Unlock()
-	if len(subs) == 0 {
-		return 0
-	}
-	var out []rtcp.Packet
-	wall := time.Now()
-	for _, s := range subs {
-		if r, ok := s.report(now, wall); ok {
-			out = append(out, r...)
-		}
-		if len(out) >= 16 {
-			t.writeRTCP(out) // stay below the MTU
-			out = out[:0]
-		}
-	}
-	if len(out) > 0 {
-		t.writeRTCP(out)
-	}
-	return now + senderReportInterval
 }
 
 // guard turns a panic over outside input into an error: Pion parses it too, and a room must survive that.

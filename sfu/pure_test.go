@@ -231,7 +231,7 @@ func TestSeamKnowsNoPion(t *testing.T) {
 		"ingest.go":       "interceptor/pkg/twcc rtcp", // a library and packet types
 		"feedback.go":     "rtcp",
 		"subscription.go": "rtcp",
-		"participant.go":  "rtcp",
+		"subscribe.go":    "rtcp",
 		"description.go":  "sdp/v3",
 	}
 	files, err := filepath.Glob("*.go")

@@ -85,8 +85,7 @@ func newStage(t testing.TB) *stage {
 
 func (st *stage) participant(id string) *Participant {
 	p := &Participant{server: st.server, room: st.room, log: st.server.log, cfg: ParticipantConfig{Room: "room", ID: id, Notify: func(Event) {}},
-		publications: map[string]*publication{}, bound: map[string]*publication{}, claimed: map[string]string{},
-		subs: map[string]*subscription{}, bySSRC: map[uint32]*subscription{}, done: make(chan struct{})}
+		tracks: newAnnounced(), subs: map[string]*subscription{}, bySSRC: map[uint32]*subscription{}, done: make(chan struct{})}
 	p.nego.p = p
 	p.nego.outstanding = true // nothing is ever offered
 	p.reports = newAlarm(st.server.now, func(time.Duration) time.Duration { return 0 })
@@ -99,10 +98,10 @@ func (st *stage) publish(id string, kind Kind, s section) *publication {
 	if err := st.pub.Publish(PublicationConfig{ID: id, CID: s.track, Kind: kind}); err != nil {
 		st.t.Fatal(err)
 	}
-	st.pub.sections = append(st.pub.sections, s)
-	st.in.describe(st.pub.sections)
+	st.pub.tracks.sections = append(st.pub.tracks.sections, s)
+	st.in.describe(st.pub.tracks.sections)
 	st.pub.bind()
-	return st.pub.publications[id]
+	return st.pub.tracks.byID[id]
 }
 
 // subscribe feeds a new participant from pub over an m-line that takes s.

@@ -103,7 +103,7 @@ func (p *Participant) Stats() ParticipantStats {
 		}
 	}
 	p.mu.Lock()
-	pubs := append([]*publication(nil), p.order...)
+	pubs := append([]*publication(nil), p.tracks.order...)
 	subs := make([]*subscription, 0, len(p.subs))
 	for _, s := range p.subs {
 		subs = append(subs, s)

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -137,7 +138,7 @@ func TestChromium(t *testing.T) {
 		t.Error("the browser reported nothing")
 	}
 	b, _ := json.MarshalIndent(server.Stats(), "", " ")
-	t.Logf("%s", b)
+	t.Logf("%s\n%d goroutines, those of the test included", b, runtime.NumGoroutine())
 	for _, p := range server.Stats().Participants {
 		for _, tr := range p.Transports {
 			if tr.SRTPProfile != "AEAD_AES_128_GCM" {
