@@ -205,10 +205,17 @@ func hears(ctx context.Context, t *testing.T, track *client.Track, tag byte, fra
 // machine loses is sent again.
 func sees(ctx context.Context, t *testing.T, track *client.Track, tag byte, frames int) {
 	t.Helper()
+	seesFrames(ctx, t, track, tag, frames, true)
+}
+
+// seesFrames is sees that may forgive gaps: what was on its way while a path changed may be too old
+// to be sent again.
+func seesFrames(ctx context.Context, t *testing.T, track *client.Track, tag byte, frames int, whole bool) {
+	t.Helper()
 	key, seen := false, 0
 	var highest uint16
 	missing := map[uint16]bool{}
-	for first := true; seen < frames || len(missing) > 0; first = false {
+	for first := true; seen < frames || whole && len(missing) > 0; first = false {
 		p, err := track.ReadRTP(ctx)
 		if err != nil {
 			t.Fatalf("after %d frames of tag %x, missing %v: %v", seen, tag, missing, err)
@@ -376,7 +383,7 @@ func TestRoomResumes(t *testing.T) {
 	}
 	mu.Unlock()
 	wait(ctx, t, bob, "the new track", func(s client.State) bool { return len(s.Participants["ann"].Tracks) == 2 })
-	sees(ctx, t, byID(ctx, t, bob, video.ID())[video.ID()], 'A', 10)
+	seesFrames(ctx, t, byID(ctx, t, bob, video.ID())[video.ID()], 'A', 10, false)
 	hears(ctx, t, atBob, 'a', 20)
 	hears(ctx, t, atAnn, 'b', 20)
 	wait(ctx, t, ann, "bob to be well again", func(s client.State) bool { return s.Qualities[bob.ID()] == wire.ConnectionExcellent })
