@@ -124,11 +124,11 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.routes()
-	s.wg.Go(s.sweep)
 	if err := s.startCalls(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("start the calls: %w", err)
 	}
+	s.wg.Go(s.sweep) // last, for it may call the hooks that calls put in front of Config's
 	return s, nil
 }
 
