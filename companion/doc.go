@@ -15,6 +15,9 @@
 //  5. events.go: what others must see is published to the hub, which queues it
 //     for each of their sockets.
 //
+// Calls go on from there: calls.go says how an action becomes an event of the ring
+// machine (package call), is saved with its effects, and reaches everybody.
+//
 // The socket /v1/events goes its own way (socket.go): the same session, then the
 // socket joins the hub, gets a snapshot, then what was queued meanwhile, and then
 // each event as it comes.
