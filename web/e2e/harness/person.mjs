@@ -136,8 +136,14 @@ export class Person {
 
   /** Presses a control of the call; these hide while nobody stirs. */
   async #presses(control) {
-    await this.page.stir();
-    await this.page.click($(control));
+    for (let tries = 1; ; tries++) {
+      await this.page.stir();
+      try {
+        return await this.page.click($(control), 3000);
+      } catch (error) {
+        if (tries === 4) throw error; // it hid again before the click reached it, on a slow machine
+      }
+    }
   }
 
   /** Waits until the call's media flow. */
