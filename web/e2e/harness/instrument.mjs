@@ -152,7 +152,7 @@ export function instrument(self) {
     const writer = track.writable.getWriter();
     track.emit = (canvas) => {
       const frame = new VideoFrame(canvas, { timestamp: Math.round(performance.now() * 1000), alpha: 'discard' });
-      writer.write(frame).catch(() => {});
+      writer.write(frame).catch(() => frame.close());
     };
     return track;
   }

@@ -75,6 +75,7 @@ export class Person {
   /** Reloads the page; the session is a cookie, so nothing is typed again. */
   async comesBack() {
     await this.page.reload();
+    await this.page.click($('nav-home'), PATIENCE);
     await this.page.see($('me-name'), PATIENCE);
   }
 
