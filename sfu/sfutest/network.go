@@ -42,10 +42,15 @@ type Network struct {
 	changed    chan struct{}
 }
 
+// virtual guards the making of virtual hosts: Pion counts their hardware addresses in a plain global.
+var virtual sync.Mutex
+
 // New starts a network with a server in it. configure may change the server's configuration.
 func New(t testing.TB, configure func(*sfu.Config)) *Network {
 	t.Helper()
 	n := &Network{t: t, random: rand.New(rand.NewPCG(1, 2)), speakers: map[string][]sfu.Speaker{}, changed: make(chan struct{}, 1)}
+	virtual.Lock()
+	defer virtual.Unlock()
 	router, err := vnet.NewRouter(&vnet.RouterConfig{CIDR: "10.0.0.0/16", LoggerFactory: quiet(), QueueSize: 4096})
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +97,9 @@ func (n *Network) host() (*vnet.Net, string) {
 	n.t.Helper()
 	i := n.hosts.Add(1)
 	ip := fmt.Sprintf("10.0.%d.%d", 1+i/200, 10+i%200)
+	virtual.Lock()
 	host, err := vnet.NewNet(&vnet.NetConfig{StaticIPs: []string{ip}})
+	virtual.Unlock()
 	if err != nil {
 		n.t.Fatal(err)
 	}

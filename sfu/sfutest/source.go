@@ -37,9 +37,10 @@ type Source struct {
 	mu     sync.Mutex
 	paused bool
 
-	// Keyframes counts the keyframes sent, PLIs the requests received.
-	Keyframes, PLIs atomic.Int64
-	level           atomic.Int32
+	// Frames counts the ticks, each of which sends one frame of every layer; Keyframes the keyframes sent, PLIs the
+	// requests received.
+	Frames, Keyframes, PLIs atomic.Int64
+	level                   atomic.Int32
 
 	stop chan struct{}
 	done sync.WaitGroup
@@ -185,6 +186,7 @@ func (s *Source) send(mid string, kind sfu.Kind) {
 		}
 		s.mu.Lock()
 		if !s.paused {
+			s.Frames.Add(1)
 			for i, l := range s.layers {
 				if l.off.Load() {
 					l.timestamp += uint32(90000 / 30)

@@ -80,18 +80,27 @@ func TestLateJoinerGetsAKeyframeWithinASecond(t *testing.T) {
 	t.Parallel()
 	n := New(t, nil)
 	a := n.Join(t, "room", "PA_a")
-	_, err := a.Video("TR_v", "q", "h", "f")
+	src, err := a.Video("TR_v", "q", "h", "f")
 	must(t, err)
 	for i := range 3 {
 		c := n.Join(t, "room", fmt.Sprintf("PA_%d", i))
-		begin := time.Now()
+		begin := src.Frames.Load()
 		subscribe(t, c, "TR_v")
-		r, err := c.Await("TR_v", "keyframe", func(p []Packet) bool { return len(p) > 0 && p[0].Keyframe })
+		r, err := c.Await("TR_v", "keyframe", func(p []Packet) bool { return len(first(p)) > 0 && first(p)[0].Keyframe })
 		must(t, err)
-		if d := r.Packets()[0].At.Sub(begin); d > time.Second {
-			t.Errorf("joiner %d: first keyframe after %v", i, d)
+		// The source's own frames are the clock, which a busy machine slows down with everything else: 30 are a second.
+		if d := int64(first(r.Packets())[0].Frame) - begin; d > 30 {
+			t.Errorf("joiner %d: the first keyframe came %d frames late", i, d)
 		}
 	}
+}
+
+// first leaves out the padding that may go ahead of a track.
+func first(p []Packet) []Packet {
+	for len(p) > 0 && p[0].Padding {
+		p = p[1:]
+	}
+	return p
 }
 
 func TestLossIsRepairedBothWays(t *testing.T) {
