@@ -42,8 +42,8 @@ func TestCallsSurviveKills(t *testing.T) {
 	})
 }
 
-// killed is what a process dies of.
-var killed = errors.New("killed")
+// errKilled is what a process dies of.
+var errKilled = errors.New("killed")
 
 // crashWorld is two processes, a database, and people with devices that watch.
 type crashWorld struct {
@@ -131,7 +131,7 @@ func (w *crashWorld) fail(format string, args ...any) {
 // effect is a moment in which a process may die, and others may do something.
 func (p *crashProcess) effect() {
 	if p.fuse == 0 {
-		panic(killed)
+		panic(errKilled)
 	}
 	if p.fuse > 0 {
 		p.fuse--
@@ -215,7 +215,7 @@ func (w *crashWorld) try(p *crashProcess, f func()) {
 	defer func() {
 		switch r := recover(); r {
 		case nil:
-		case error(killed):
+		case error(errKilled):
 			w.note("%s is killed", p.name)
 			w.kills++
 			for i := range w.processes {
