@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { launchChromium } from './harness/chromium.mjs';
 import { assertHeard, assertSeen, callGoesOn, claim, connected, everyoneSeesAndHears, historiesAgree, WATCH } from './harness/claims.mjs';
+import { Guest, prepareRoomClient, receiveWithPion } from './harness/guest.mjs';
 import { Person } from './harness/person.mjs';
 import { startServer } from './harness/server.mjs';
 
@@ -85,11 +86,23 @@ claim(
       await switchesLayers(stage, bob, alice);
     });
 
-    await stage.part('one hangs up, and the histories agree', async () => {
+    await stage.part('one leaves, and the others go on', async () => {
       await carol.hangsUp();
       await carol.ended();
       await alice.page.gone(alice.tile(carol));
-      await alice.screenshot('7-call-of-two-again');
+      await everyoneSeesAndHears(stage, [alice, bob], 2);
+    });
+
+    await stage.part("a client on Pion joins the same room and receives the browsers' media", async () => {
+      await prepareRoomClient();
+      const app = await Guest.at(server, 'app');
+      await alice.adds(app);
+      const { call, join } = await app.answers();
+      for (const line of await receiveWithPion(join, 4)) stage.say(line);
+      await app.hangsUp(call);
+    });
+
+    await stage.part('one hangs up, and the histories agree', async () => {
       await alice.hangsUp();
       await alice.ended();
       await alice.screenshot('8-call-ended');

@@ -143,6 +143,10 @@ class ChromiumPage {
     return (await this.#page.locator(selector).first().innerText()).trim();
   }
 
+  value(selector) {
+    return this.#page.locator(selector).first().inputValue();
+  }
+
   attribute(selector, name) {
     return this.#page.locator(selector).first().getAttribute(name);
   }

@@ -242,6 +242,10 @@ class FirefoxPage {
     return this.evaluate((s) => document.querySelector(s).innerText.trim(), selector);
   }
 
+  value(selector) {
+    return this.evaluate((s) => document.querySelector(s).value, selector);
+  }
+
   attribute(selector, name) {
     return this.evaluate(([s, n]) => document.querySelector(s)?.getAttribute(n) ?? null, [selector, name]);
   }

@@ -79,10 +79,60 @@ export class Person {
     await this.page.see($('me-name'), PATIENCE);
   }
 
+  /** Tries to sign up with a name or a password that won't do; what the form says. */
+  async failsToSignUp(name, password = this.password) {
+    await this.page.click($('signup-tab'), PATIENCE);
+    await this.page.fill($('signup-name'), name);
+    await this.page.fill($('signup-password'), password);
+    await this.page.click($('signup-submit'));
+    return this.#complaint();
+  }
+
+  async failsToSignIn(name, password) {
+    await this.page.click($('signin-tab'), PATIENCE);
+    await this.page.fill($('signin-name'), name);
+    await this.page.fill($('signin-password'), password);
+    await this.page.click($('signin-submit'));
+    return this.#complaint();
+  }
+
+  /** What the form says, once it has an answer. */
+  async #complaint() {
+    await this.page.see(`${$('form-error')}, ${$('me-name')}`, PATIENCE);
+    if (await this.page.visible($('me-name'))) throw new Error('it was accepted');
+    const text = await this.page.text($('form-error'));
+    await this.page.reload();
+    return text;
+  }
+
+  async signsOut() {
+    await this.goes('settings');
+    await this.page.click($('sign-out'));
+    await this.page.see($('signin-tab'), PATIENCE);
+  }
+
+  /** Finds someone by name and asks them to be a contact. */
   async addsContact(other) {
     await this.goes('home');
     await this.page.fill($('call-name'), other.name);
-    await this.page.click($('contact-add'));
+    await this.page.click($('contact-add'), PATIENCE);
+  }
+
+  async acceptsContact(other) {
+    await this.goes('home');
+    await this.page.click(`${$('request-row')}${named(other.name)} ${$('contact-accept')}`, PATIENCE);
+  }
+
+  seesContact(other) {
+    return this.page.see(`${$('contact-row')}${named(other.name)}`, PATIENCE);
+  }
+
+  /** Makes an invitation; its link. */
+  async invites() {
+    await this.goes('settings');
+    await this.page.click($('invite'), PATIENCE);
+    await this.page.see($('invitation-link'), PATIENCE);
+    return this.page.value($('invitation-link'));
   }
 
   /** Whether a second call may ring during one. */

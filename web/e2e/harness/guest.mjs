@@ -1,0 +1,72 @@
+/** A person with an app of their own instead of a browser: the JSON API, and the room client on Pion. */
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { setTimeout as wait } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { root } from './files.mjs';
+
+export class Guest {
+  #url;
+  #token = '';
+  name;
+
+  /** Signs up with a bearer token, as an app does. */
+  static async at(server, name) {
+    const guest = new Guest();
+    guest.#url = server.url;
+    guest.name = `${name}_${randomBytes(3).toString('hex')}`;
+    const session = await guest.asks('POST', '/v1/accounts', {
+      name: guest.name,
+      password: `pass phrase of ${guest.name}`,
+      kind: 'app',
+      deviceName: 'room client',
+      bearer: true,
+    });
+    guest.#token = session.token;
+    return guest;
+  }
+
+  async asks(method, path, body) {
+    const answer = await fetch(this.#url + path, {
+      method,
+      headers: { 'Content-Type': 'application/json', ...(this.#token && { Authorization: `Bearer ${this.#token}` }) },
+      body: body && JSON.stringify(body),
+    });
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+    return text ? JSON.parse(text) : null;
+  }
+
+  /** Waits for a call that rings here, and answers it; what it takes to join. */
+  async answers() {
+    const end = Date.now() + 15_000;
+    for (;;) {
+      const { calls } = await this.asks('GET', '/v1/calls');
+      const ringing = calls.find(({ myState }) => myState === 'ringing');
+      if (ringing) return this.asks('POST', `/v1/calls/${ringing.id}/answer`, {});
+      if (Date.now() > end) throw new Error(`nobody called ${this.name}`);
+      await wait(100);
+    }
+  }
+
+  hangsUp(call) {
+    return this.asks('POST', `/v1/calls/${call.id}/hangup`, {});
+  }
+}
+
+/** Has the room client receive so many tracks for some seconds; what it says about them. */
+export async function receiveWithPion(join, tracks) {
+  const { stdout } = await promisify(execFile)('go', ['test', '-count=1', '-v', '-run', '^TestBrowserMedia$', './signaling/client'], {
+    cwd: root,
+    env: { ...process.env, E2E_ROOM_URL: join.url, E2E_ROOM_TOKEN: join.token, E2E_ROOM_TRACKS: String(tracks) },
+    timeout: 120_000,
+  }).catch((error) => {
+    throw new Error(`the room client failed:\n${error.stdout}${error.stderr}`);
+  });
+  return stdout.split('\n').filter((line) => /frames per second/.test(line)).map((line) => line.replace(/^\s*\S+\.go:\d+: /, ''));
+}
+
+/** Compiles it beforehand, so that no token expires meanwhile. */
+export async function prepareRoomClient() {
+  await promisify(execFile)('go', ['test', '-count=1', '-run', '^$', './signaling/client'], { cwd: root, timeout: 300_000 });
+}
