@@ -127,6 +127,10 @@ func (a *actor) applyMedia(e room.Effect) {
 		a.work(e.ID, func(p Peer) { p.RestartICE(Subscriber) })
 	case room.ParticipantJoined:
 		a.observe(RoomEvent{Kind: ParticipantJoined, Identity: e.Participant.Identity, ParticipantID: e.Participant.ID})
+	case room.ParticipantLost:
+		a.observe(RoomEvent{Kind: ParticipantLost, Identity: e.Participant.Identity, ParticipantID: e.Participant.ID})
+	case room.ParticipantBack:
+		a.observe(RoomEvent{Kind: ParticipantBack, Identity: e.Participant.Identity, ParticipantID: e.Participant.ID})
 	case room.ParticipantLeft:
 		a.gone(e)
 	case room.TrackPublished:

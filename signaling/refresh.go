@@ -61,7 +61,9 @@ func (a *actor) onRefreshed(s *session, claims wire.Claims, err error) {
 		a.apply(a.room.Remove(now, s.id, room.Removed, room.Disconnect))
 		return
 	}
-	token, err := wire.MintAt(claims.APIKey, secret, claims, a.srv.cfg.TokenLifetime, now)
+	// Whoever made the client's token may have meant it to last.
+	life := max(a.srv.cfg.TokenLifetime, s.claims.ExpiresAt.Sub(now))
+	token, err := wire.MintAt(claims.APIKey, secret, claims, life, now)
 	if err != nil {
 		s.log.Error("cannot refresh the token", "err", err)
 		s.refreshAt = now.Add(refreshRetry)

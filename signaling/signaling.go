@@ -34,8 +34,8 @@ type Config struct {
 	// Codecs are the codecs a client may publish, video's preferred one first.
 	// nil: audio/opus, audio/red, video/VP8, video/H264.
 	Codecs []*wire.Codec
-	// TokenLifetime is the life of refreshed tokens; one is sent when half of it is over.
-	// 0 is 10 minutes, that is one refresh every 5 minutes.
+	// TokenLifetime is the life of refreshed tokens; one is sent when half of it is over. A client
+	// whose own token lives longer keeps that end. 0 is 2 minutes.
 	TokenLifetime time.Duration
 	Limits        Limits
 	// Log receives what operators need. nil: slog.Default().
@@ -153,6 +153,10 @@ const (
 	RoomStarted RoomEventKind = iota + 1
 	RoomFinished
 	ParticipantJoined
+	// ParticipantLost: the connection broke; ParticipantBack or, after the departure grace,
+	// ParticipantLeft follows.
+	ParticipantLost
+	ParticipantBack
 	ParticipantLeft
 	TrackPublished
 	TrackUnpublished
@@ -191,7 +195,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Log = slog.Default()
 	}
 	if cfg.TokenLifetime <= 0 {
-		cfg.TokenLifetime = 10 * time.Minute
+		cfg.TokenLifetime = 2 * time.Minute
 	}
 	if cfg.Version == "" {
 		cfg.Version = "dev"
@@ -279,6 +283,14 @@ func (s *Server) ask(name string, f func(*actor)) bool {
 func (s *Server) Participants(roomName string) []*wire.ParticipantInfo {
 	var out []*wire.ParticipantInfo
 	s.ask(roomName, func(a *actor) { out = participantInfos(a.room.Participants()) })
+	return out
+}
+
+// Connected returns the identities in a room that have a connection now: not of those who lost it and
+// may yet come back.
+func (s *Server) Connected(roomName string) []string {
+	var out []string
+	s.ask(roomName, func(a *actor) { out = a.room.Connected() })
 	return out
 }
 

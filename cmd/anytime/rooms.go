@@ -39,12 +39,7 @@ func (r callRooms) Token(identity, room, displayName string) (string, time.Time,
 
 // Participants implements companion.Rooms.
 func (r callRooms) Participants(room string) []string {
-	infos := r.n.signaling.Participants(room)
-	identities := make([]string, len(infos))
-	for i, info := range infos {
-		identities[i] = info.Identity
-	}
-	return identities
+	return r.n.signaling.Connected(room)
 }
 
 // Disconnect implements companion.Rooms.
@@ -76,8 +71,10 @@ func (n *node) observe(e signaling.RoomEvent) {
 		return
 	}
 	switch e.Kind {
-	case signaling.ParticipantJoined:
+	case signaling.ParticipantJoined, signaling.ParticipantBack:
 		n.companion.RoomJoined(e.Room, e.Identity)
+	case signaling.ParticipantLost:
+		n.companion.RoomLeft(e.Room, e.Identity, true)
 	case signaling.ParticipantLeft:
 		switch e.Reason {
 		case wire.ReasonDuplicateIdentity: // another session of the same device took over

@@ -102,6 +102,10 @@ type (
 	// ParticipantJoined and ParticipantLeft come once each per participant.
 	ParticipantJoined struct{ Participant Info }
 	ParticipantLeft   struct{ Participant Info }
+	// ParticipantLost: its connection broke, and it has the departure grace to come back; then
+	// ParticipantBack or ParticipantLeft follows.
+	ParticipantLost struct{ Participant Info }
+	ParticipantBack struct{ Participant Info }
 	// TrackPublished and TrackUnpublished come once each per track that carried media.
 	TrackPublished   struct{ Track Track }
 	TrackUnpublished struct{ Track Track }
@@ -133,6 +137,8 @@ func (Configure) effect()                  {}
 func (RestartICE) effect()                 {}
 func (ParticipantJoined) effect()          {}
 func (ParticipantLeft) effect()            {}
+func (ParticipantLost) effect()            {}
+func (ParticipantBack) effect()            {}
 func (TrackPublished) effect()             {}
 func (TrackUnpublished) effect()           {}
 func (Finished) effect()                   {}

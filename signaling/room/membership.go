@@ -45,6 +45,9 @@ func (r *Room) Resume(now time.Time, id, identity string) (effects []Effect, ok 
 		return nil, false
 	}
 	r.flushDepartures()
+	if !p.attached {
+		r.emit(ParticipantBack{Participant: p.info()})
+	}
 	p.attached = true
 	if p.state == Active {
 		p.deadline = time.Time{}
@@ -77,6 +80,7 @@ func (r *Room) Detach(now time.Time, id string) []Effect {
 	p.attached = false
 	p.deadline, p.onExpired = now.Add(r.limits.DepartureGrace), SignalLost
 	r.setQuality(p, Lost)
+	r.emit(ParticipantLost{Participant: p.info()})
 	return r.take(now)
 }
 

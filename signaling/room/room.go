@@ -102,6 +102,18 @@ func (r *Room) Participants() []Info {
 	return out
 }
 
+// Connected returns the identities of those who have a connection now: not of those who lost it and
+// may yet come back.
+func (r *Room) Connected() []string {
+	var out []string
+	for _, p := range r.order {
+		if p.remote || p.attached {
+			out = append(out, p.Identity)
+		}
+	}
+	return out
+}
+
 // Participant returns one participant by id.
 func (r *Room) Participant(id string) (Info, bool) {
 	if p := r.byID[id]; p != nil {

@@ -84,6 +84,10 @@ func brief(effects []Effect) []string {
 			out = append(out, fmt.Sprintf("leave>%s %d %d", e.To, e.Action, e.Reason))
 		case ParticipantJoined:
 			out = append(out, "joined "+e.Participant.Identity)
+		case ParticipantLost:
+			out = append(out, "lost "+e.Participant.Identity)
+		case ParticipantBack:
+			out = append(out, "back "+e.Participant.Identity)
 		case ParticipantLeft:
 			out = append(out, fmt.Sprintf("left %s %d", e.Participant.Identity, e.Participant.Reason))
 		case PublishTrack:
@@ -212,7 +216,10 @@ func TestLostConnection(t *testing.T) {
 	s.ok(s.AddTrack(t0, "PA_ann", Track{ID: "TR_p", CID: "cid-p", Kind: Audio}))
 
 	s.last = s.Detach(at(1), "PA_ann")
-	s.want("quality>PA_bob [{PA_ann 1}]")
+	s.want("lost ann", "quality>PA_bob [{PA_ann 1}]")
+	if got := s.Connected(); !slices.Equal(got, []string{"bob"}) {
+		t.Errorf("connected are %v", got)
+	}
 	if s.last = s.Detach(at(2), "PA_ann"); s.last != nil {
 		t.Errorf("detached twice: %v", brief(s.last))
 	}
@@ -238,7 +245,7 @@ func TestLostConnection(t *testing.T) {
 		t.Fatal("not resumed")
 	}
 	s.last = effects
-	s.want("reconnect>PA_ann", "update>PA_ann ann:active+TR_a bob:joined+TR_b", "room>PA_ann 2/2",
+	s.want("back ann", "reconnect>PA_ann", "update>PA_ann ann:active+TR_a bob:joined+TR_b", "room>PA_ann 2/2",
 		"published>PA_ann cid-p=TR_p", "restartice PA_ann", "quality>PA_ann,PA_bob [{PA_ann 4}]")
 	if s.last = s.Tick(at(31)); len(s.last) != 0 {
 		t.Errorf("after the resume: %v", brief(s.last))
