@@ -2,6 +2,7 @@ package signaling
 
 import (
 	"errors"
+	"slices"
 
 	"anytime/signaling/wire"
 )
@@ -17,7 +18,7 @@ func (a *actor) onData(s *session, e DataReceived) {
 		s.log.Debug("data packet dropped", "err", err)
 		return
 	}
-	if packet.GetSpeaker() != nil {
+	if wire.TellsSpeakers(packet) {
 		return // who speaks is the server's to say
 	}
 	if e.Reliable && packet.Sequence != 0 {
@@ -35,10 +36,7 @@ func (a *actor) onData(s *session, e DataReceived) {
 	if len(to) == 0 {
 		return
 	}
-	packet.ParticipantSid, packet.ParticipantIdentity = s.id, s.identity
-	if u := packet.GetUser(); u != nil {
-		u.ParticipantSid, u.ParticipantIdentity = s.id, s.identity //nolint:staticcheck // older SDKs read these
-	}
+	wire.StampSender(packet, s.id, s.identity)
 	payload, err := wire.EncodeData(packet)
 	if err != nil {
 		s.log.Error("cannot encode a data packet", "err", err)
@@ -68,18 +66,11 @@ func (a *actor) sendData(id string, reliable bool, payload []byte) {
 	}
 }
 
-// destinations returns the identities a packet is for; none means everybody. Older SDKs put them,
-// or participant ids, into the user packet.
+// destinations returns the identities a packet is for; none means everybody.
 func destinations(a *actor, p *wire.DataPacket) []string {
-	if len(p.DestinationIdentities) > 0 {
-		return p.DestinationIdentities
-	}
-	u := p.GetUser()
-	if u == nil {
-		return nil
-	}
-	to := append([]string(nil), u.DestinationIdentities...) //nolint:staticcheck // older SDKs
-	for _, id := range u.DestinationSids {                  //nolint:staticcheck // older SDKs
+	identities, ids := wire.Destinations(p)
+	to := slices.Clone(identities)
+	for _, id := range ids {
 		if info, ok := a.room.Participant(id); ok {
 			to = append(to, info.Identity)
 		} else {

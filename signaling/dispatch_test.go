@@ -1,5 +1,7 @@
 package signaling
 
+//lint:file-ignore SA1019 older SDKs read and write the deprecated fields that are tested here
+
 import (
 	"errors"
 	"fmt"
@@ -294,7 +296,7 @@ func TestDataIsStampedAndRouted(t *testing.T) {
 		t.Errorf("eve received %v", p)
 	}
 	old := user("old style")
-	old.User.DestinationSids = []string{peers["bob"].id} //nolint:staticcheck // what older SDKs send
+	old.User.DestinationSids = []string{peers["bob"].id}
 	send(&wire.DataPacket{Sequence: 3, Value: old})
 	if p := received("bob", 2); string(p.GetUser().Payload) != "old style" {
 		t.Errorf("bob received %v", p)

@@ -154,10 +154,7 @@ func trackInfo(t room.Track) *wire.TrackInfo {
 		Encryption: wire.EncryptionType(t.Encryption), BackupCodecPolicy: wire.BackupCodecPolicy(t.BackupPolicy),
 		DisableRed: t.DisableRED,
 	}
-	// Deprecated fields that older SDKs still read.
-	info.Stereo, info.DisableDtx = t.Stereo, t.DisableDTX //nolint:staticcheck // see above
-	info.Simulcast = len(t.Layers) > 1                    //nolint:staticcheck // see above
-	info.Layers = layersToWire(t.Layers)                  //nolint:staticcheck // see above
+	wire.FillOlder(info, t.Stereo, t.DisableDTX, layersToWire(t.Layers))
 	for _, f := range t.Features {
 		info.AudioFeatures = append(info.AudioFeatures, wire.AudioTrackFeature(f))
 	}
@@ -226,8 +223,8 @@ func trackFromRequest(r *wire.AddTrackRequest) (room.Track, error) {
 		Stream: r.GetStream(), Muted: r.GetMuted(), Width: r.GetWidth(), Height: r.GetHeight(),
 		Layers: layersFromWire(r.GetLayers()), DisableRED: r.GetDisableRed(),
 		Encryption: int32(r.GetEncryption()), BackupPolicy: int32(r.GetBackupCodecPolicy()),
-		Stereo: r.GetStereo(), DisableDTX: r.GetDisableDtx(), //nolint:staticcheck // older SDKs
 	}
+	t.Stereo, t.DisableDTX = wire.AudioFlags(r)
 	for _, f := range r.GetAudioFeatures() {
 		t.Features = append(t.Features, int32(f))
 	}

@@ -94,18 +94,22 @@ type Client struct {
 	changed chan struct{} // closed and replaced at every change of state
 	token   string
 	signal  *signal
-	waiting map[string]chan *wire.TrackPublishedResponse // by cid
-	answers map[uint32]chan *wire.SessionDescription     // by offer id
+	waiting map[string]chan *wire.TrackPublishedResponse // answers to AddTrack, by cid
+	offers  offers
 
 	publisher, subscriber *transport
-	negotiating           chan struct{} // capacity 1: who may negotiate the publisher
-	offerID               uint32
-	publications          []*Publication
-
-	reliable, lossy outChannel
+	out                   [2]outChannel // lossy, reliable
 
 	tracks chan *Track
 	data   chan Data
+}
+
+// offers are those of the publisher that wait for their answer. Guarded by the client's mu, but for
+// turn.
+type offers struct {
+	turn    chan struct{} // capacity 1: who may negotiate
+	last    uint32
+	answers map[uint32]chan *wire.SessionDescription // by offer id
 }
 
 // Join joins the room that the token names. It returns when the primary peer connection is
@@ -119,9 +123,9 @@ func Join(ctx context.Context, cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		cfg: cfg, log: cfg.Log, token: cfg.Token,
-		changed: make(chan struct{}), negotiating: make(chan struct{}, 1),
+		changed: make(chan struct{}),
 		waiting: map[string]chan *wire.TrackPublishedResponse{},
-		answers: map[uint32]chan *wire.SessionDescription{},
+		offers:  offers{turn: make(chan struct{}, 1), answers: map[uint32]chan *wire.SessionDescription{}},
 		tracks:  make(chan *Track, 1024), data: make(chan Data, 1024),
 		state: State{
 			Participants: map[string]*wire.ParticipantInfo{}, Speakers: map[string]float32{},

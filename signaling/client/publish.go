@@ -106,9 +106,6 @@ func (c *Client) Publish(ctx context.Context, o PublishOptions) (*Publication, e
 	}
 	p.readExtensions()
 	c.wg.Go(p.readRTCP)
-	c.mu.Lock()
-	c.publications = append(c.publications, p)
-	c.mu.Unlock()
 	return p, nil
 }
 

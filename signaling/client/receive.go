@@ -148,12 +148,15 @@ func (c *Client) dataChannel(label string, init *webrtc.DataChannelInit) (*webrt
 	d.OnOpen(func() { close(opened) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if label == reliableLabel {
-		c.reliable = outChannel{d, opened}
-	} else {
-		c.lossy = outChannel{d, opened}
-	}
+	c.out[index(label == reliableLabel)] = outChannel{d, opened}
 	return d, nil
+}
+
+func index(reliable bool) int {
+	if reliable {
+		return 1
+	}
+	return 0
 }
 
 type outChannel struct {
@@ -168,10 +171,7 @@ func (c *Client) SendData(ctx context.Context, reliable bool, packet *wire.DataP
 		return err
 	}
 	c.mu.Lock()
-	out := c.lossy
-	if reliable {
-		out = c.reliable
-	}
+	out := c.out[index(reliable)]
 	c.mu.Unlock()
 	select {
 	case <-out.opened:

@@ -215,7 +215,7 @@ func (c *Client) handle(m *wire.SignalResponse) {
 	switch m := m.Message.(type) {
 	case *wire.ResponseAnswer:
 		c.mu.Lock()
-		ch := c.answers[m.Answer.GetId()]
+		ch := c.offers.answers[m.Answer.GetId()]
 		c.mu.Unlock()
 		if ch != nil {
 			ch <- m.Answer // capacity 1, used once

@@ -142,8 +142,8 @@ func (c *Client) Negotiate(ctx context.Context) error { return c.negotiate(ctx, 
 
 func (c *Client) negotiate(ctx context.Context, restart bool) error {
 	select {
-	case c.negotiating <- struct{}{}:
-		defer func() { <-c.negotiating }()
+	case c.offers.turn <- struct{}{}:
+		defer func() { <-c.offers.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -162,13 +162,13 @@ func (c *Client) negotiate(ctx context.Context, restart bool) error {
 		return fmt.Errorf("set own offer: %w", err)
 	}
 	c.mu.Lock()
-	c.offerID++
-	id, answered := c.offerID, make(chan *wire.SessionDescription, 1)
-	c.answers[id] = answered
+	c.offers.last++
+	id, answered := c.offers.last, make(chan *wire.SessionDescription, 1)
+	c.offers.answers[id] = answered
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
-		delete(c.answers, id)
+		delete(c.offers.answers, id)
 		c.mu.Unlock()
 	}()
 	err = c.Send(&wire.SignalRequest{Message: &wire.RequestOffer{Offer: &wire.SessionDescription{
