@@ -21,6 +21,7 @@ export class Person {
   /** The browser, for what only it can do. */
   browser;
   name;
+  displayName;
   password;
   id;
   #server;
@@ -38,6 +39,7 @@ export class Person {
     person.id = options.id ?? ++people;
     if (person.id > PEOPLE) throw new Error(`no tone is left for person ${person.id}`);
     person.name = `${name}_${randomBytes(3).toString('hex')}`;
+    person.displayName = name[0].toUpperCase() + name.slice(1).replaceAll('_', ' ');
     person.password = `pass phrase of ${person.name}`;
     const tones = Array.from({ length: PEOPLE }, (_, i) => toneOf(i + 1));
     const self = { id: person.id, tone: toneOf(person.id), hue: hueOf(person.id), tones, recorder: options.recorder ?? false, ...CAMERA };
@@ -50,6 +52,7 @@ export class Person {
   async also(browser, options = {}) {
     const other = await Person.at(browser, this.#server, 'x', { id: this.id, ...options });
     other.name = this.name;
+    other.displayName = this.displayName;
     other.password = this.password;
     await other.signIn();
     return other;
@@ -59,6 +62,7 @@ export class Person {
   async signUp() {
     await this.page.click($('signup-tab'), PATIENCE);
     await this.page.fill($('signup-name'), this.name);
+    await this.page.fill($('signup-display-name'), this.displayName);
     await this.page.fill($('signup-password'), this.password);
     await this.page.click($('signup-submit'));
     await this.page.see($('me-name'), PATIENCE);
@@ -165,8 +169,10 @@ export class Person {
   /** Waits until this device rings, and for whom. */
   async rings(caller) {
     await this.page.see($('incoming'), PATIENCE);
-    const said = await this.page.text($('incoming-name'));
-    if (!said.includes(caller.name)) throw new Error(`it rings for '${said}', not for ${caller.name}`);
+    const said = await this.page.text($('incoming'));
+    for (const name of [caller.displayName, `@${caller.name}`]) {
+      if (!said.includes(name)) throw new Error(`it rings for '${said}', not for ${name}`);
+    }
   }
 
   accepts() {
@@ -352,7 +358,9 @@ export class Person {
     });
   }
 
-  screenshot(label) {
+  /** A picture of the screen as it is while somebody uses it: the controls of a call show. */
+  async screenshot(label) {
+    await this.page.stir();
     return this.page.screenshot(artifact('screens', `${label}.png`));
   }
 }
