@@ -73,14 +73,15 @@ func newTestRooms(t *testing.T, change func(*signaling.Config)) *testRooms {
 		}
 		deadline := time.NewTimer(5 * time.Second)
 		defer deadline.Stop()
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
 		for runtime.NumGoroutine() > before {
 			select {
 			case <-deadline.C:
 				stacks := make([]byte, 1<<20)
 				t.Errorf("%d goroutines are left, %d were there\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
 				return
-			default:
-				runtime.Gosched()
+			case <-tick.C:
 			}
 		}
 	})

@@ -56,13 +56,14 @@ func serve(t *testing.T) (*signaling.Server, string) {
 		}
 		server.Close()
 		deadline := time.After(5 * time.Second)
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
 		for runtime.NumGoroutine() > before {
 			select {
 			case <-deadline:
 				stacks := make([]byte, 1<<20)
 				t.Fatalf("goroutines are left\n%s", stacks[:runtime.Stack(stacks, true)])
-			default:
-				runtime.Gosched()
+			case <-tick.C:
 			}
 		}
 	})
