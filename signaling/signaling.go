@@ -236,7 +236,9 @@ func (s *Server) post(name string, create bool, message func(*actor)) error {
 		a = newActor(s, name)
 		s.rooms[name] = a
 		s.byID[a.room.ID()] = a
+		a.post(message) // before it runs, or the empty room might end first
 		s.running.Go(a.run)
+		return nil
 	}
 	a.post(message)
 	return nil
