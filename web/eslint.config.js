@@ -33,6 +33,6 @@ export default ts.config(
       "no-restricted-imports": ["error", { patterns: ["react", "react-dom", "livekit-client", "**/ui/**", "**/media/**"] }],
     },
   },
-  { files: ["dev/**/*.mjs", "*.js"], languageOptions: { globals: globals.node } },
+  { files: ["dev/**/*.mjs", "*.js"], languageOptions: { globals: { ...globals.node, document: "readonly", innerWidth: "readonly" } } },
   { files: ["public/*.js"], languageOptions: { globals: globals.browser, sourceType: "script" } },
 );

@@ -39,7 +39,7 @@ function precompress(): Plugin {
 const server = process.env.ANYTIME_SERVER ?? "http://localhost:7880";
 
 export default defineConfig({
-  plugins: [react(), precompress()],
+  plugins: [react(), ...(process.env.SCENES ? [] : [precompress()])],
   build: {
     target: ["chrome111", "firefox114", "safari16.4"],
     // A data: font or image would need a wider Content-Security-Policy.

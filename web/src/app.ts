@@ -89,7 +89,9 @@ export function createApp(outside: Outside): App {
     const id = state.phase === "in" ? state.session.account.id : "";
     if (id === signedIn) return;
     signedIn = id;
-    if (id) {
+    if (state.phase === "in") {
+      const lastName = state.session.account.name;
+      preferences.update((p) => (p.lastName === lastName ? p : { ...p, lastName }));
       events.start();
     } else {
       events.stop();

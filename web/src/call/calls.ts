@@ -39,7 +39,7 @@ export class Calls {
   readonly #options: Required<Omit<CallsOptions, "preload">> & Pick<CallsOptions, "preload">;
   /** The person's own account, to name the others. */
   #me = "";
-  /** Ended sessions that may still hear the server's last word. */
+  /** The last ended session, which may still hear the server's last word. */
   #last: CallSession | null = null;
   /** Answered or declined here: late news that they ring is old news. */
   readonly #handled = new Set<string>();
@@ -102,7 +102,6 @@ export class Calls {
       current.heard(call);
     } else if (this.#last?.id === call.id) {
       this.#last.heard(call);
-      this.#noteEnd(this.#last);
     }
     this.#ring(call);
     this.#adopt(call);
@@ -129,7 +128,7 @@ export class Calls {
 
   #session() {
     const { api, openRoom, clock } = this.#options;
-    return { api, openRoom, clock, onEnd: (session: CallSession) => this.#over(session) };
+    return { api, openRoom, clock, onEnding: (session: CallSession) => this.#over(session) };
   }
 
   #enter(session: CallSession): CallSession {
@@ -139,8 +138,10 @@ export class Calls {
   }
 
   #over(session: CallSession): void {
-    this.#last = session;
-    if (this.current.value === session) this.current.set(null);
+    if (this.current.value === session) {
+      this.#last = session;
+      this.current.set(null);
+    }
     this.#noteEnd(session);
   }
 

@@ -13,7 +13,8 @@ export interface SessionOptions {
   /** The media code is large, so it's loaded when the first call begins. */
   openRoom: () => Promise<Room>;
   clock: Clock;
-  onEnd: (session: CallSession) => void;
+  /** It has ended; again when the server's word on how replaces our own. */
+  onEnding: (session: CallSession) => void;
 }
 
 const hangUpTries = 5;
@@ -156,7 +157,7 @@ export class CallSession {
     this.state.set(next);
     if (next.phase !== before.phase) this.#phaseChanged(next.phase);
     for (const effect of effects) this.#perform(effect);
-    if (next.phase === "ended" && before.phase !== "ended") this.#options.onEnd(this);
+    if (next.ending !== before.ending) this.#options.onEnding(this);
   }
 
   #phaseChanged(phase: machine.Phase): void {

@@ -14,6 +14,8 @@ export interface Preferences {
   sounds: boolean;
   /** Shows a notification for a call while the page is hidden. */
   notifications: boolean;
+  /** Who signed in here last: offered in the form. */
+  lastName: string;
 }
 
 export const defaults: Preferences = {
@@ -24,6 +26,7 @@ export const defaults: Preferences = {
   originalSound: false,
   sounds: true,
   notifications: true,
+  lastName: "",
 };
 
 export const storageKey = "anytime.preferences";

@@ -13,7 +13,7 @@ import { others } from "./call/people";
 import { Button, Empty } from "./components/controls";
 import { Icon, type IconName } from "./components/Icon";
 import { Logo } from "./components/Logo";
-import { isMissed, HistoryPane } from "./screens/History";
+import { CallRow, HistoryPane } from "./screens/History";
 import { PeoplePane } from "./screens/Home";
 import { PersonPane } from "./screens/Person";
 import { SettingsPane } from "./screens/Settings";
@@ -131,7 +131,9 @@ function Offline() {
     <div className="offline-slot" role="status">
       {connection !== "online" && (
         <p className="offline" data-testid="offline">
-          <Icon name="offline" size={18} /> <span>No connection. Calls can’t reach you until it’s back.</span>
+          <Icon name="offline" size={18} /> <span>
+            No connection. <span className="offline-more">Calls can’t reach you until it’s back.</span>
+          </span>
           <Button tone="quiet" onClick={() => events.hurry()}>
             Try now
           </Button>
@@ -179,18 +181,26 @@ function OrphanBar({ call }: { call: Call }) {
 function Welcoming() {
   const { history } = useApp();
   const { calls } = useStore(history.state);
-  const missed = calls.filter(isMissed).length;
+  const recent = calls.filter((c) => c.state === "ended").slice(0, 7);
   return (
     <section className="pane blank-pane" aria-label="Start">
-      <Empty icon="phone" title="Call anybody here by name">
-        <p>Type a name on the left, or choose somebody to see your calls together.</p>
-        {missed > 0 && (
-          <a className="button" data-tone="plain" href="#/history">
-            <Icon name="missed" size={20} />
-            <span>{missed === 1 ? "One missed call" : `${missed} missed calls`}</span>
+      {recent.length > 0 ? (
+        <div className="list recent">
+          <h2>Recent calls</h2>
+          <ul className="rows">
+            {recent.map((c) => (
+              <CallRow key={c.id} call={c} testid="recent-row" dated />
+            ))}
+          </ul>
+          <a className="button" data-tone="quiet" href="#/history">
+            <span>All calls</span>
           </a>
-        )}
-      </Empty>
+        </div>
+      ) : (
+        <Empty icon="phone" title="Call anybody here by name">
+          <p>Type a name on the left, and press one of the two buttons. That’s all.</p>
+        </Empty>
+      )}
     </section>
   );
 }

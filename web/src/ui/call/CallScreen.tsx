@@ -114,7 +114,8 @@ function Status({ session, phase }: { session: CallSession; phase: Phase }) {
 
 /** Who speaks, in words, where there's no room for a grid: on a watch. */
 function Speaker({ people }: { people: ReturnType<typeof inRoom> }) {
-  const speaker = people.find((p) => p.participant.speaking && !p.participant.self);
+  const others = people.filter((p) => !p.participant.self);
+  const speaker = others.length > 1 ? others.find((p) => p.participant.speaking) : undefined;
   return <span className="call-speaker">{speaker ? speaker.displayName || `@${speaker.name}` : ""}</span>;
 }
 

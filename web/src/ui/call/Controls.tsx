@@ -22,8 +22,9 @@ export function Controls({ session, view, panel, onPanel, ringing, connected }: 
         on={view.microphone.on}
         busy={view.microphone.busy}
         problem={view.microphone.problem !== null}
-        label={view.microphone.on ? "Turn microphone off" : "Turn microphone on"}
+        label={view.microphone.on ? "Mic on: turn it off" : "Mic off: turn it on"}
         text="Mic"
+        name="Microphone"
         shortcut="M"
         icon={view.microphone.on ? "mic" : "micOff"}
         onClick={toggle("microphone")}
@@ -33,8 +34,9 @@ export function Controls({ session, view, panel, onPanel, ringing, connected }: 
         on={view.camera.on}
         busy={view.camera.busy}
         problem={view.camera.problem !== null}
-        label={view.camera.on ? "Turn camera off" : "Turn camera on"}
+        label={view.camera.on ? "Camera on: turn it off" : "Camera off: turn it on"}
         text="Camera"
+        name="Camera"
         shortcut="V"
         icon={view.camera.on ? "camera" : "cameraOff"}
         onClick={toggle("camera")}
@@ -46,7 +48,7 @@ export function Controls({ session, view, panel, onPanel, ringing, connected }: 
           data-testid="toggle-screen"
           data-active={view.screen.on || undefined}
           aria-pressed={view.screen.on}
-          aria-label={view.screen.on ? "Stop sharing your screen" : "Share your screen"}
+          aria-label={view.screen.on ? "Share is on: stop sharing your screen" : "Share your screen"}
           title={`${view.screen.on ? "Stop sharing" : "Share screen"} (S)`}
           disabled={!connected || ringing || view.screen.busy}
           onClick={toggle("screen")}
@@ -103,13 +105,14 @@ export function Controls({ session, view, panel, onPanel, ringing, connected }: 
   );
 }
 
-function Toggle({ testid, on, busy, problem, label, text, shortcut, icon, onClick }: {
+function Toggle({ testid, on, busy, problem, label, text, name, shortcut, icon, onClick }: {
   testid: string;
   on: boolean;
   busy: boolean;
   problem: boolean;
   label: string;
   text: string;
+  name: string;
   shortcut: string;
   icon: IconName;
   onClick: () => void;
@@ -121,7 +124,7 @@ function Toggle({ testid, on, busy, problem, label, text, shortcut, icon, onClic
       data-testid={testid}
       data-off={!on || undefined}
       aria-pressed={on}
-      aria-label={label}
+      aria-label={name}
       aria-busy={busy || undefined}
       title={`${label} (${shortcut})`}
       onClick={onClick}

@@ -68,7 +68,7 @@ export function Incoming({ call }: { call: Call }) {
 
 function Choice({ icon, tone, text, testid, disabled, onClick }: { icon: IconName; tone: string; text: string; testid: string; disabled: boolean; onClick: () => void }) {
   return (
-    <button type="button" className="choice-button" data-tone={tone} data-testid={testid} disabled={disabled} onClick={onClick}>
+    <button type="button" className="choice-button" data-tone={tone} data-testid={testid} aria-label={text} disabled={disabled} onClick={onClick}>
       <span className="choice-icon">
         <Icon name={icon} size={28} />
       </span>

@@ -1,5 +1,5 @@
 /** Lays the people of a call out: one big with oneself in a corner, a grid, or a shared screen with a strip of people. */
-import { useRef } from "react";
+import { useRef, useState } from "react";
 import { memberInWords, nameOf } from "../../call/words";
 import { useSize } from "../hooks";
 import { Avatar } from "../components/Avatar";
@@ -8,6 +8,8 @@ import type { Pending, Shown } from "./people";
 import { Tile, Video } from "./Tile";
 
 const gap = 10;
+/** CSS pixels; as in watch.css. */
+const watchWidth = 264;
 
 export function Stage({ people, waiting }: { people: readonly Shown[]; waiting: readonly Pending[] }) {
   const ref = useRef<HTMLDivElement>(null);
@@ -17,6 +19,9 @@ export function Stage({ people, waiting }: { people: readonly Shown[]; waiting: 
   const others = people.filter((p) => !p.participant.self);
   const tiles = [...others.map((p) => <PersonTile key={p.participant.identity} shown={p} />), ...waiting.map((p) => <PendingTile key={p.person.id} pending={p} />)];
   const count = tiles.length;
+  const speaking = others.find((p) => p.participant.speaking)?.participant.identity;
+  const [featured, setFeatured] = useState(speaking);
+  if (speaking !== undefined && speaking !== featured) setFeatured(speaking);
 
   if (screens.length > 0 && screens[0]) {
     const { participant, name, displayName } = screens[screens.length - 1] ?? screens[0];
@@ -27,10 +32,20 @@ export function Stage({ people, waiting }: { people: readonly Shown[]; waiting: 
           {participant.screen && <Video source={participant.screen} whole label={who} />}
           <figcaption className="tile-label">{who}</figcaption>
         </figure>
-        <div className="strip">
+        <div className="strip" tabIndex={0} role="group" aria-label="People">
           {tiles}
           {self && <PersonTile key="self" shown={self} />}
         </div>
+      </div>
+    );
+  }
+  if (width > 0 && width < watchWidth && count > 1) {
+    // Room for one: whoever speaks, or spoke last.
+    const speaker = others.find((p) => p.participant.speaking)?.participant.identity ?? featured ?? others[0]?.participant.identity;
+    const shown = others.find((p) => p.participant.identity === speaker) ?? others[0];
+    return (
+      <div className="stage" data-layout="pair" ref={ref}>
+        {shown ? <PersonTile key={shown.participant.identity} shown={shown} /> : tiles[0]}
       </div>
     );
   }

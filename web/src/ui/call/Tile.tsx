@@ -3,7 +3,7 @@ import { memo, useEffect, useRef, useState, type CSSProperties } from "react";
 import type { Participant, VideoSource } from "../../call/room";
 import { Avatar } from "../components/Avatar";
 import { Icon } from "../components/Icon";
-import { fills } from "./layout";
+import { pictureFit, type PictureFit } from "./layout";
 
 export interface TileProps {
   participant: Participant;
@@ -52,20 +52,21 @@ export const Tile = memo(function Tile({ participant, name, displayName, note, s
 
 export function Video({ source, mirrored = false, whole = false, label }: { source: VideoSource; mirrored?: boolean; whole?: boolean; label: string }) {
   const ref = useRef<HTMLVideoElement>(null);
-  const [cover, setCover] = useState(true);
+  const [fit, setFit] = useState<PictureFit>("fill");
   useEffect(() => {
     const element = ref.current;
     if (!element) return;
     source.attach(element);
-    const look = (): void => setCover(fills(element.videoWidth / element.videoHeight, element.clientWidth / element.clientHeight));
+    const tile = element.parentElement ?? element;
+    const look = (): void => setFit(pictureFit(element.videoWidth / element.videoHeight, tile.clientWidth / tile.clientHeight));
     element.addEventListener("resize", look);
     const observer = new ResizeObserver(look);
-    observer.observe(element);
+    observer.observe(tile);
     return () => {
       element.removeEventListener("resize", look);
       observer.disconnect();
       source.detach(element);
     };
   }, [source]);
-  return <video ref={ref} autoPlay playsInline muted data-mirrored={mirrored || undefined} data-whole={whole || !cover || undefined} aria-label={label} />;
+  return <video ref={ref} autoPlay playsInline muted data-mirrored={mirrored || undefined} data-fit={whole ? "whole" : fit} aria-label={label} />;
 }

@@ -16,7 +16,9 @@ function firstLetter(word: string): string {
 export function tint(name: string): number {
   let hash = 2166136261;
   for (const c of name) hash = Math.imul(hash ^ (c.codePointAt(0) ?? 0), 16777619);
-  return (hash >>> 0) % 8;
+  // The low bits alone mix badly over short names.
+  hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
+  return ((hash ^ (hash >>> 13)) >>> 0) % 8;
 }
 
 export function Avatar({ name, displayName, size = "m" }: { name: string; displayName: string; size?: "s" | "m" | "l" | "xl" }) {

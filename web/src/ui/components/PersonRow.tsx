@@ -9,7 +9,7 @@ export function PersonRow({ person, testid, selected = false, link = true, note,
   testid: string;
   selected?: boolean;
   link?: boolean;
-  note?: ReactNode;
+  note?: string;
   actions: ReactNode;
 }) {
   const text = (
@@ -18,8 +18,7 @@ export function PersonRow({ person, testid, selected = false, link = true, note,
       <span className="row-text">
         <span className="row-title">{person.displayName || `@${person.name}`}</span>
         <span className="row-sub">
-          @{person.name}
-          {note && <span className="row-note"> · {note}</span>}
+          {[person.displayName ? `@${person.name}` : "", note ?? ""].filter(Boolean).join(" · ")}
         </span>
       </span>
     </>

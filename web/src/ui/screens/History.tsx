@@ -9,6 +9,7 @@ import { useApp, useNow, useStore } from "../hooks";
 import { go } from "../router";
 import { Avatar } from "../components/Avatar";
 import { Button, Empty, IconButton, Problem } from "../components/controls";
+import { PaneHead } from "../components/PaneHead";
 import { Icon, type IconName } from "../components/Icon";
 
 export function HistoryPane() {
@@ -22,8 +23,7 @@ export function HistoryPane() {
   const over = calls.filter((c) => c.state === "ended" && (!missed || isMissed(c)));
   return (
     <section className="pane history-pane" aria-labelledby="history-title">
-      <header className="pane-head">
-        <h1 id="history-title">Recents</h1>
+      <PaneHead id="history-title" title="Recents">
         <div className="segments" role="group" aria-label="Which calls">
           <button type="button" className="segment-button" aria-pressed={!missed} onClick={() => setMissed(false)}>
             All
@@ -32,7 +32,7 @@ export function HistoryPane() {
             Missed
           </button>
         </div>
-      </header>
+      </PaneHead>
       <div className="pane-scroll">
         {error && <Problem>{error}</Problem>}
         {loaded && over.length === 0 && (
@@ -71,7 +71,8 @@ export function othersOf(call: Call): Person[] {
   return [call.caller, ...others.filter((p) => p.id !== call.caller.id)];
 }
 
-export function CallRow({ call, plain = false }: { call: Call; plain?: boolean }) {
+/** `plain`: on the person's own page, without their name. `dated`: outside the list by days. */
+export function CallRow({ call, plain = false, dated = false, testid = "history-row" }: { call: Call; plain?: boolean; dated?: boolean; testid?: string }) {
   const others = othersOf(call);
   const now = useNow(60_000);
   const first = others[0] ?? call.caller;
@@ -86,7 +87,7 @@ export function CallRow({ call, plain = false }: { call: Call; plain?: boolean }
   return (
     <li
       className="row call-row"
-      data-testid="history-row"
+      data-testid={testid}
       data-outcome={call.outcome}
       data-direction={call.direction}
       data-name={first.name}
@@ -108,12 +109,16 @@ export function CallRow({ call, plain = false }: { call: Call; plain?: boolean }
               <Icon name={icon} size={16} />
               <span className="visually-hidden">{direction} {call.media === "video" ? "video" : "voice"} call. </span>
             </span>
-            {plain ? direction : outcomeInWords(call)}
-            {!plain && others.length === 1 && <span className="row-note"> · @{first.name}</span>}
+            <span className="row-note">
+              {plain ? direction : outcomeInWords(call)}
+              {!plain && others.length === 1 && first.displayName && ` · @${first.name}`}
+            </span>
           </span>
         </span>
         <time className="row-time" dateTime={call.createdAt}>
-          {plain ? dayInWords(dayOf(call.createdAt), now, true) : timeInWords(call.createdAt)}
+          {plain || (dated && dayOf(call.createdAt) !== dayOf(now))
+            ? dayInWords(dayOf(call.createdAt), now, true)
+            : timeInWords(call.createdAt)}
         </time>
       </a>
       <div className="row-actions">

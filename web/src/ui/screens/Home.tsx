@@ -6,9 +6,9 @@ import { normalName } from "../../people/contacts";
 import { note } from "../announce";
 import { startCall } from "../commands";
 import { useAction, useApp, useStore } from "../hooks";
-import { Avatar } from "../components/Avatar";
 import { Button, Empty, IconButton, Problem } from "../components/controls";
 import { Icon } from "../components/Icon";
+import { PaneHead } from "../components/PaneHead";
 import { PersonRow } from "../components/PersonRow";
 
 export function PeoplePane({ me, selected }: { me: Account; selected: string | null }) {
@@ -20,16 +20,7 @@ export function PeoplePane({ me, selected }: { me: Account; selected: string | n
   const matches = contacts.filter((p) => name === "" || p.name.includes(name) || p.displayName.toLowerCase().includes(name));
   return (
     <section className="pane people-pane" aria-labelledby="people-title">
-      <header className="pane-head">
-        <h1 id="people-title">People</h1>
-        <a className="me" href="#/settings" title="Your account">
-          <span className="me-text">
-            <span className="visually-hidden">You are </span>
-            <span data-testid="me-name">@{me.name}</span>
-          </span>
-          <Avatar name={me.name} displayName={me.displayName} size="s" />
-        </a>
-      </header>
+      <PaneHead id="people-title" title="People" />
       <CallBox text={text} onText={setText} />
       <div className="pane-scroll">
         <Found hidden={matches.some((p) => p.name === name)} onDone={() => setText("")} />

@@ -168,7 +168,7 @@ function Together({ person }: { person: Person }) {
       <h2>Calls together</h2>
       <ul className="rows">
         {theirs.map((c) => (
-          <CallRow key={c.id} call={c} plain />
+          <CallRow key={c.id} call={c} plain testid="together-row" />
         ))}
       </ul>
     </section>

@@ -7,6 +7,7 @@ import { note } from "../announce";
 import { useAction, useApp, useStore } from "../hooks";
 import { Avatar } from "../components/Avatar";
 import { Button, Choice, Field, Problem, Switch } from "../components/controls";
+import { PaneHead } from "../components/PaneHead";
 import { PersonRow } from "../components/PersonRow";
 import { DeviceTest } from "./DeviceTest";
 
@@ -16,9 +17,7 @@ export function SettingsPane({ me, playTone }: { me: Account; playTone: () => vo
   const session = useStore(account.state);
   return (
     <section className="pane settings-pane" aria-labelledby="settings-title">
-      <header className="pane-head">
-        <h1 id="settings-title">Settings</h1>
-      </header>
+      <PaneHead id="settings-title" title="Settings" />
       <div className="pane-scroll settings">
         <Profile me={me} />
         <CallSettings me={me} />

@@ -11,8 +11,10 @@ import { Logo, Wordmark } from "../components/Logo";
 
 export function Welcome({ server, notice, route }: { server: Server | null; notice: string; route: Route }) {
   const secret = route.page === "join" || route.page === "setup" ? route.secret : "";
-  const [tab, setTab] = useState<"up" | "in">(secret || (server !== null && !server.operator) ? "up" : "in");
+  const { preferences } = useApp();
   const mayJoin = secret !== "" || server === null || server.registration === "open";
+  const knownHere = preferences.value.lastName !== "";
+  const [tab, setTab] = useState<"up" | "in">(secret !== "" || (!knownHere && (mayJoin || !server.operator)) ? "up" : "in");
   return (
     <div className="welcome">
       <aside className="welcome-brand">
@@ -150,8 +152,8 @@ function SignUp({ route }: { route: Route }) {
 }
 
 function SignIn() {
-  const { account } = useApp();
-  const [name, setName] = useState("");
+  const { account, preferences } = useApp();
+  const [name, setName] = useState(preferences.value.lastName);
   const [password, setPassword] = useState("");
   const { run, busy, error } = useAction(async () => {
     await account.signIn(normalName(name), password, thisDevice());
