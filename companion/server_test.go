@@ -209,7 +209,7 @@ func TestProxies(t *testing.T) {
 		r := httptest.NewRequest("GET", "/v1/server", nil)
 		r.RemoteAddr = c.remote
 		r.Header["X-Forwarded-For"] = c.forwarded
-		if got := clientAddr(r, cfg.TrustedProxies).String(); got != c.want {
+		if got := ClientAddr(r, cfg.TrustedProxies).String(); got != c.want {
 			t.Errorf("from %s through %q the client is %s, want %s", c.remote, c.forwarded, got, c.want)
 		}
 	}
@@ -251,7 +251,7 @@ func FuzzClientAddr(f *testing.F) {
 	trusted := prefixes("10.0.0.0/8", "::1/128")
 	f.Fuzz(func(t *testing.T, remote, forwarded string) {
 		r := &http.Request{RemoteAddr: remote, Header: http.Header{"X-Forwarded-For": {forwarded}}}
-		a := clientAddr(r, trusted)
+		a := ClientAddr(r, trusted)
 		if peer := peerAddr(r); !trusts(trusted, peer) && a != peer {
 			t.Fatalf("from %q through %q the client is %v", remote, forwarded, a)
 		}
