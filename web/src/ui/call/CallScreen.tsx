@@ -3,7 +3,7 @@ import { useCallback, useEffect, useMemo, useState } from "react";
 import type { Account } from "../../wire/contract";
 import type { CallSession } from "../../call/session";
 import type { Phase } from "../../call/machine";
-import type { RoomView, Source } from "../../call/room";
+import type { DeviceProblem, RoomView } from "../../call/room";
 import { clock, handleOf, nameOf } from "../../call/words";
 import { useNow, useStore } from "../hooks";
 import { go } from "../router";
@@ -145,7 +145,7 @@ function Ringing({ people, view, phase }: { people: ReturnType<typeof others>; v
 
 function Reconnecting() {
   return (
-    <p className="call-notice" role="status">
+    <p className="call-notice late" role="status">
       <span className="spinner" aria-hidden="true" /> Your connection dropped. Coming back by itself: no need to hang up.
     </p>
   );
@@ -153,15 +153,18 @@ function Reconnecting() {
 
 function DeviceProblems({ view }: { view: RoomView }) {
   const [dismissed, setDismissed] = useState<readonly string[]>([]);
-  const sources: readonly Source[] = ["microphone", "camera", "screen"];
-  const keys = sources.map((s) => `${s}:${view[s].problem ?? ""}`).join();
+  const { microphone, camera, screen } = view;
+  const same = microphone.problem !== null && microphone.problem === camera.problem;
+  const problems: readonly (readonly ["microphone" | "camera" | "both" | "screen", DeviceProblem | null])[] = same
+    ? [["both", microphone.problem], ["screen", screen.problem]]
+    : [["microphone", microphone.problem], ["camera", camera.problem], ["screen", screen.problem]];
+  const keys = problems.map(([source, problem]) => `${source}:${problem ?? ""}`).join();
   useEffect(() => setDismissed([]), [keys]);
-  return sources.map((source) => {
-    const { problem } = view[source];
+  return problems.map(([source, problem]) => {
     if (!problem || dismissed.includes(source)) return null;
     return (
       <p key={source} className="call-notice" role="alert" data-testid={`problem-${source}`}>
-        <Icon name={source === "microphone" ? "micOff" : "cameraOff"} size={20} />
+        <Icon name={source === "camera" || source === "screen" ? "cameraOff" : "micOff"} size={20} />
         <span>{problemInWords(source, problem)}</span>
         <IconButton label="Dismiss" icon="close" size={16} onClick={() => setDismissed([...dismissed, source])} />
       </p>
