@@ -75,6 +75,7 @@ func TestOpenAPI(t *testing.T) {
 		Paths   map[string]map[string]struct {
 			OperationID string
 			Security    []map[string][]string
+			Responses   map[string]any
 		}
 	}
 	s.browser(t).do("GET", "/v1/openapi.json", nil, 200, &doc)
@@ -90,6 +91,9 @@ func TestOpenAPI(t *testing.T) {
 				t.Errorf("%s %s (%s) has security %v", method, path, op.OperationID, op.Security)
 			}
 		}
+	}
+	if _, ok := doc.Paths["/v1/calls"]["post"].Responses["201"]; !ok {
+		t.Error("placing a call is documented without its 201")
 	}
 	if n < 17 {
 		t.Errorf("%d operations are documented", n)
