@@ -76,7 +76,12 @@ func (n *node) openTURN(context.Context) error {
 	n.turn = server
 	n.onStop(func(context.Context) error { return server.Close() })
 	n.turnURLs = n.urlsOfTURN()
-	n.listening("TURN", fmt.Sprintf("%s (UDP and TCP)", n.config.turn.listen))
+	var over []string
+	for _, a := range server.UDPAddrs() {
+		over = append(over, a.String())
+	}
+	n.listening("TURN over UDP", strings.Join(over, ", "))
+	n.listening("TURN over TCP", server.StreamAddrs()[0].String())
 	return nil
 }
 

@@ -107,8 +107,8 @@ func post(t *testing.T, url string, body any) (status int, answer map[string]any
 func TestServeKeepsAccounts(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	out, stop := started(t, anywhere(data))
-	for _, line := range []string{"HTTP", "media over UDP", "media over TCP", "TURN", "admin", "data"} {
-		if !regexp.MustCompile(`(?m)^` + line + ` +\S`).MatchString(out.String()) {
+	for _, line := range []string{"HTTP", "media over UDP", "media over TCP", "TURN over UDP", "TURN over TCP", "admin", "data"} {
+		if !regexp.MustCompile(`(?m)^`+line+` +\S`).MatchString(out.String()) || strings.Contains(out.String(), ":0\n") {
 			t.Errorf("no line for %s:\n%s", line, out)
 		}
 	}
