@@ -198,7 +198,7 @@ func parseSection(m *sdp.MediaDescription, session string, candidates *int) (sec
 	if dir == "" {
 		dir = session
 	}
-	// RFC 8866 section 6.7: "If none of the attributes … is present …, sendrecv SHOULD be assumed".
+	// RFC 8866 section 6.7: without any of the four attributes sendrecv is to be assumed.
 	s.sending = dir == "sendrecv" || dir == "sendonly" || dir == ""
 	s.receiving = dir == "sendrecv" || dir == "recvonly" || dir == ""
 
@@ -346,17 +346,6 @@ func (s *section) ssrc(value string) error {
 		}
 	}
 	return nil
-}
-
-// group returns the partner of ssrc in a group of that semantics where ssrc is the first: RFC 5576 section 4.2, with FID
-// as RFC 4588 section 8.6 uses it.
-func (s *section) group(semantics string, ssrc uint32) (uint32, bool) {
-	for _, g := range s.groups {
-		if g.semantics == semantics && len(g.ssrcs) == 2 && g.ssrcs[0] == ssrc {
-			return g.ssrcs[1], true
-		}
-	}
-	return 0, false
 }
 
 // negotiated is an m-line as offer and answer agree on it: payload types and extension ids that both name, and the
