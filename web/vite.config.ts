@@ -6,7 +6,10 @@ import { defineConfig, type Plugin } from "vite";
 
 const compressible = /\.(?:js|css|html|svg|json|webmanifest|txt)$/;
 
-/** Writes .br and .gz beside every text file of the build, so that the server compresses nothing at run time. */
+/** Kilobytes of gzip'ed JavaScript: what the first page needs, and what a call adds to it. */
+const budget = { index: 150, livekit: 170 };
+
+/** Writes .br and .gz beside every text file of the build, so that the server compresses nothing at run time; watches the budget. */
 function precompress(): Plugin {
   let out = "dist";
   return {
@@ -22,7 +25,12 @@ function precompress(): Plugin {
           if (statSync(path).isDirectory()) walk(path);
           else if (compressible.test(name) && statSync(path).size > 512) {
             const plain = readFileSync(path);
-            writeFileSync(path + ".gz", gzipSync(plain, { level: 9 }));
+            const gzipped = gzipSync(plain, { level: 9 });
+            const limit = name.endsWith(".js") ? budget[name.split("-")[0] as keyof typeof budget] : undefined;
+            if (limit !== undefined && gzipped.length > limit * 1024) {
+              throw new Error(`${name} has ${Math.ceil(gzipped.length / 1024)} KB gzip'ed: its budget is ${limit} KB`);
+            }
+            writeFileSync(path + ".gz", gzipped);
             writeFileSync(
               path + ".br",
               brotliCompressSync(plain, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }),

@@ -6,6 +6,7 @@ import { setTimeout as elapse } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { artifact } from './files.mjs';
 import { CAMERA, hueOf, toneOf } from './instrument.mjs';
+import { DISTURBED, watchMachine } from './machine.mjs';
 
 /** How long a call is watched, in seconds. */
 export const WATCH = Number(process.env.E2E_SECONDS ?? 30);
@@ -109,13 +110,36 @@ export async function everyoneSeesAndHears(stage, persons, seconds = WATCH) {
   const pairs = persons.flatMap((viewer) => persons.filter((other) => other !== viewer).map((other) => [viewer, other]));
   for (const [viewer, other] of pairs) await viewer.attends(other);
   for (const [viewer, other] of pairs) await viewer.seesFirstFrame(other);
-  const since = new Map();
-  for (const viewer of persons) since.set(viewer, await viewer.now());
-  await callGoesOn(seconds);
-  for (const [viewer, other] of pairs) {
-    const from = since.get(viewer);
-    assertSeen(stage, viewer, other, await viewer.seen(other, from));
-    assertHeard(stage, viewer, other, await viewer.heard(other, from));
+  await undisturbed(stage, async () => {
+    const since = new Map();
+    for (const viewer of persons) since.set(viewer, await viewer.now());
+    await callGoesOn(seconds);
+    const judged = [];
+    for (const [viewer, other] of pairs) {
+      const from = since.get(viewer);
+      const [seen, heard] = [await viewer.seen(other, from), await viewer.heard(other, from)];
+      judged.push(() => assertSeen(stage, viewer, other, seen), () => assertHeard(stage, viewer, other, heard));
+    }
+    return () => judged.forEach((judge) => judge());
+  });
+}
+
+/**
+ * Measures, then judges. These machines are shared: a measurement that fails while other
+ * programs took the processors says nothing about ours, so it is made again, at most twice.
+ * One that fails on a machine left to itself has failed.
+ */
+export async function undisturbed(stage, measure) {
+  for (let tries = 1; ; tries++) {
+    const others = watchMachine();
+    const judge = await measure();
+    const share = others();
+    try {
+      return judge();
+    } catch (error) {
+      if (share <= DISTURBED || tries === 3) throw error;
+      stage.say(`other programs took ${(share * 100).toFixed(0)} % of the processors: measured again`);
+    }
   }
 }
 

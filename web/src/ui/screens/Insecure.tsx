@@ -26,7 +26,7 @@ export function Insecure() {
         <li>
           <h2>Only on this network?</h2>
           <p>
-            Start it with a certificate of your own: <code>--tls-cert cert.pem --tls-key key.pem</code>. The README says how to make one that your phone accepts.
+            Start it with <code>--https :7443 --self-signed</code>, open <a href={`https://${host}:7443/`}>https://{host}:7443/</a>, and accept the browser’s warning once. Or give it a certificate of your own: <code>--tls-cert</code>, <code>--tls-key</code>.
           </p>
         </li>
         <li>

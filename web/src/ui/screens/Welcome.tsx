@@ -20,12 +20,12 @@ export function Welcome({ server, notice, route }: { server: Server | null; noti
       <aside className="welcome-brand">
         <Wordmark size={36} />
         <div className="welcome-claim">
-          <h1>
+          <p className="welcome-slogan">
             Call people
             <br />
             by name.
-          </h1>
-          <p>No number, no e-mail, nobody in between. Video and voice, on a server of your own.</p>
+          </p>
+          <p className="welcome-more">No number, no e-mail, nobody in between. Video and voice, on a server of your own.</p>
         </div>
         <Sky />
       </aside>
@@ -78,7 +78,7 @@ function Title({ title, children }: { title: string; children: React.ReactNode }
       <span className="welcome-logo">
         <Logo size={44} />
       </span>
-      <h2>{title}</h2>
+      <h1>{title}</h1>
       <p>{children}</p>
     </header>
   );
