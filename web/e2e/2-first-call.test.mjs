@@ -1,7 +1,7 @@
 /** The main job, from signing up to hanging up: a first call by name, and a third person. */
 import assert from 'node:assert/strict';
 import { launchChromium } from './harness/chromium.mjs';
-import { assertHeard, assertSeen, callGoesOn, claim, connected, everyoneSeesAndHears, historiesAgree, WATCH } from './harness/claims.mjs';
+import { assertHeard, assertSeen, callGoesOn, claim, connected, everyoneSeesAndHears, historiesAgree, undisturbed, WATCH } from './harness/claims.mjs';
 import { Guest, prepareRoomClient, receiveWithPion } from './harness/guest.mjs';
 import { Person } from './harness/person.mjs';
 import { startServer } from './harness/server.mjs';
@@ -57,21 +57,35 @@ claim(
     const carol = stage.keep(await Person.at(stage.keep(await launchChromium()), server, 'carol'));
     await stage.part('a third person, added by name, sees the others within 1 s of joining', async () => {
       await carol.signUp();
-      await alice.adds(carol);
-      await carol.rings(alice);
-      await carol.willSee([alice, bob]);
-      await carol.accepts();
-      await carol.inCall();
-      for (const other of [alice, bob]) {
-        await carol.seesFirstFrame(other);
-        const { afterConnected, afterTrack, afterAccept } = await carol.firstFrameOf(other);
-        stage.say(
-          `${carol.name} of ${other.name}: first frame ${afterConnected} ms after the room connected, ` +
-            `${afterTrack} ms after the first video subscription, ${afterAccept} ms after pressing accept`,
-        );
-        assert.ok(afterConnected <= 1000, `${afterConnected} ms from the connected room to the first frame`);
-        assert.ok(afterTrack <= 1000, `${afterTrack} ms from the subscription to the first frame`);
-      }
+      let again = false;
+      await undisturbed(stage, async () => {
+        if (again) {
+          await carol.hangsUp();
+          await carol.ended();
+          await alice.page.gone(alice.tile(carol));
+        }
+        again = true;
+        await alice.adds(carol);
+        await carol.rings(alice);
+        await carol.willSee([alice, bob]);
+        await carol.accepts();
+        await carol.inCall();
+        const judged = [];
+        for (const other of [alice, bob]) {
+          const { afterConnected, afterTrack, afterAccept } = await carol.firstFrameOf(other);
+          stage.say(
+            `${carol.name} of ${other.name}: first frame ${afterConnected} ms after the room connected, ` +
+              `${afterTrack} ms after the first video subscription, ${afterAccept} ms after pressing accept`,
+          );
+          judged.push([afterConnected, afterTrack]);
+        }
+        return () => {
+          for (const [afterConnected, afterTrack] of judged) {
+            assert.ok(afterConnected <= 1000, `${afterConnected} ms from the connected room to the first frame`);
+            assert.ok(afterTrack <= 1000, `${afterTrack} ms from the subscription to the first frame`);
+          }
+        };
+      });
     });
 
     await stage.part('with three, everyone sees and hears everyone', async () => {
@@ -128,7 +142,7 @@ claim(
       assert.equal(await alice.ended(), 'declined');
     });
   },
-  { timeout: 240_000 },
+  { timeout: 480_000 },
 );
 
 /** Every remote candidate is one of the server's media ports, and UDP carries the media. */
@@ -149,17 +163,22 @@ function onlyTheServer(stage, person, connections, ports) {
 async function switchesLayers(stage, viewer, other) {
   await viewer.attends(other);
   await viewer.seesFirstFrame(other);
-  const began = await viewer.now();
-  const widths = [];
-  for (const quality of ['low', 'high', 'low']) {
-    const from = await viewer.now();
-    await viewer.wants(other, quality);
-    await viewer.seesWidth(other, quality === 'low' ? { below: 640 } : { from: 640 }, 10_000);
-    stage.say(`${quality} after ${Math.round((await viewer.now()) - from)} ms`);
-    await callGoesOn(2);
-    widths.push(Number((await viewer.seen(other, from)).sizes.at(-1).split('x')[0]));
-  }
-  assert.ok(widths[0] < widths[1] && widths[2] < widths[1], `widths were ${widths}`);
-  assertSeen(stage, viewer, other, await viewer.seen(other, began));
-  assertHeard(stage, viewer, other, await viewer.heard(other, began));
+  await undisturbed(stage, async () => {
+    const began = await viewer.now();
+    const widths = [];
+    for (const quality of ['low', 'high', 'low']) {
+      const from = await viewer.now();
+      await viewer.wants(other, quality);
+      await viewer.seesWidth(other, quality === 'low' ? { below: 640 } : { from: 640 }, 10_000);
+      stage.say(`${quality} after ${Math.round((await viewer.now()) - from)} ms`);
+      await callGoesOn(2);
+      widths.push(Number((await viewer.seen(other, from)).sizes.at(-1).split('x')[0]));
+    }
+    const [seen, heard] = [await viewer.seen(other, began), await viewer.heard(other, began)];
+    return () => {
+      assert.ok(widths[0] < widths[1] && widths[2] < widths[1], `widths were ${widths}`);
+      assertSeen(stage, viewer, other, seen);
+      assertHeard(stage, viewer, other, heard);
+    };
+  });
 }

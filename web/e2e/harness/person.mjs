@@ -282,11 +282,12 @@ export class Person {
   }
 
   /** How long the first frame of someone took, in ms, from several beginnings; after willSee. */
-  firstFrameOf(other) {
+  async firstFrameOf(other) {
+    await this.page.until((key) => window.__e2e.seen(key, window.__marks.accept).firstAt !== null, other.name, PATIENCE);
     return this.page.evaluate((key) => {
       const { accept, connected } = window.__marks;
-      const { firstAt } = window.__e2e.seen(key);
-      const track = window.__e2e.timeline.find(({ what }) => what === 'video track').at;
+      const { firstAt } = window.__e2e.seen(key, accept);
+      const track = window.__e2e.timeline.find(({ what, at }) => what === 'video track' && at >= accept).at;
       const since = (at) => Math.round(firstAt - at);
       return { afterConnected: since(connected), afterTrack: since(track), afterAccept: since(accept) };
     }, other.name);
