@@ -48,6 +48,8 @@ func TestConfigRefuses(t *testing.T) {
 		"address":          {args: []string{"--node-ip", "home"}, want: "home"},
 		"half a pair":      {args: []string{"--tls-cert", "c.pem"}, want: "go together"},
 		"level":            {args: []string{"--log-level", "loud"}, want: "loud"},
+		"webhook":          {args: []string{"--webhook", "ftp://example.com"}, want: "http or https URL"},
+		"webhook's user":   {args: []string{"--webhook", "https://u:p@example.com"}, want: "without user"},
 		"database":         {args: []string{"--database", "mysql://x"}, want: "postgres://"},
 	} {
 		t.Run(name, func(t *testing.T) {

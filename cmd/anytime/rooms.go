@@ -65,8 +65,9 @@ func (n *node) authorize(ctx context.Context, claims wire.Claims, _ signaling.Oc
 	return signaling.Admission{Name: name}, err
 }
 
-// observe tells the companion who is in the rooms of its calls.
+// observe tells webhooks what happens in rooms, and the companion who is in the rooms of its calls.
 func (n *node) observe(e signaling.RoomEvent) {
+	n.tellWebhooks(e)
 	if !strings.HasPrefix(e.Room, callPrefix) {
 		return
 	}
