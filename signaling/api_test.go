@@ -107,6 +107,13 @@ func (w *apiWorld) ok(method string, request, answer proto.Message) {
 	}
 }
 
+// media is a peer's fake media, once it is open.
+func (p *peer) media() *fakePeer {
+	p.t.Helper()
+	eventually(p.t, "the media is open", func() bool { return p.w.media.peer(p.id) != nil })
+	return p.w.media.peer(p.id)
+}
+
 // methods of RoomService with a request for the room r, and what each needs.
 var roomService = []struct {
 	name    string
@@ -360,7 +367,7 @@ func TestAPIChangesParticipants(t *testing.T) {
 
 	// Subscriptions.
 	w.ok("UpdateSubscriptions", &wire.UpdateSubscriptionsRequest{Room: "r", Identity: "bob", TrackSids: []string{video.Sid}}, &wire.UpdateSubscriptionsReply{})
-	media := w.media.peer(bob.id)
+	media := bob.media()
 	eventually(t, "bob is unsubscribed", func() bool { return media.did("unsubscribe " + video.Sid) })
 
 	// What is shown, and what is allowed; the next token says so.
@@ -411,7 +418,7 @@ func TestAPISendsData(t *testing.T) {
 	w := newAPIWorld(t, nil)
 	ann, bob := w.join("r", "ann", nil, nil), w.join("r", "bob", nil, nil)
 	got := func(p *peer, n int) []*wire.DataPacket {
-		media := w.media.peer(p.id)
+		media := p.media()
 		eventually(t, "data", func() bool { media.mu.Lock(); defer media.mu.Unlock(); return len(media.data) >= n })
 		media.mu.Lock()
 		defer media.mu.Unlock()
@@ -448,7 +455,7 @@ func TestAPISendsData(t *testing.T) {
 func TestAPICallsClients(t *testing.T) {
 	w := newAPIWorld(t, nil)
 	ann := w.join("r", "ann", nil, nil)
-	media := w.media.peer(ann.id)
+	media := ann.media()
 	// answer answers the nth call.
 	answer := func(n int, reply func(id string)) {
 		go func() {
