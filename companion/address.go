@@ -21,10 +21,11 @@ func trusts(trusted []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// clientAddr is the address of whoever sent the request. Each proxy appends to
-// X-Forwarded-For the address that its own connection comes from, so the header is
-// read from its end for as long as the one who wrote an entry is trusted.
-func clientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
+// ClientAddr is the address of whoever sent the request; the zero Addr if its
+// connection doesn't come from an IP address. Each proxy appends to X-Forwarded-For
+// the address that its own connection comes from, so the header is read from its
+// end for as long as the one who wrote an entry is trusted.
+func ClientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	addr := peerAddr(r)
 	entries := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for _, entry := range slices.Backward(entries) {

@@ -87,7 +87,8 @@ func (s *Server) initCalls() {
 	}
 }
 
-// startCalls starts the timers and the outbox. Called by New, at its end.
+// startCalls starts the timers and the outbox, which end with s.ctx. Called by New,
+// at its end.
 func (s *Server) startCalls(ctx context.Context) error {
 	if err := s.calls.roomsGone(ctx); err != nil {
 		return err
@@ -97,10 +98,6 @@ func (s *Server) startCalls(ctx context.Context) error {
 	s.wg.Go(func() { s.calls.followRooms(s.ctx) })
 	return nil
 }
-
-// stopCalls ends what startCalls started. Called by Close, after s.ctx ended and
-// before s.wg is waited for. The context alone ends it all.
-func (s *Server) stopCalls() {}
 
 // callSnapshot returns the calls in the snapshot of a new event socket: those that
 // ring or go on, as this session sees them.

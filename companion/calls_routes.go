@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -23,9 +24,13 @@ func (s *Server) callRoutes() {
 	route := func(id, method, path, summary string, errs ...int) huma.Operation {
 		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Errors: errs}
 	}
-	signedIn(s, route("place-call", http.MethodPost, "/v1/calls",
+	place := route("place-call", http.MethodPost, "/v1/calls",
 		"Call people by their names. 201: it rings. 200: they were calling me at the same time, I am in a call with them already, or the client id was used before",
-		403, 404, 409, 422), s.placeCall)
+		403, 404, 409, 422)
+	place.Responses = map[string]*huma.Response{"201": {Description: "Created", Content: map[string]*huma.MediaType{
+		"application/json": {Schema: s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[joinBody](), true, "JoinBody")},
+	}}}
+	signedIn(s, place, s.placeCall)
 	signedIn(s, route("list-calls", http.MethodGet, "/v1/calls", "My call history, newest first", 422), s.listCalls)
 	signedIn(s, route("get-call", http.MethodGet, "/v1/calls/{id}", "A call of mine", 404), s.getCall)
 	signedIn(s, route("answer-call", http.MethodPost, "/v1/calls/{id}/answer",

@@ -90,6 +90,8 @@ var statusCodes = map[int]string{
 }
 
 func init() {
+	// The server writes [] for a list with nothing in it, and takes no null for one.
+	huma.DefaultArrayNullable = false
 	// huma builds every error of its own through this variable. Values are left
 	// out of the details: they could be a password.
 	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {

@@ -144,7 +144,6 @@ func (s *Server) Handler() http.Handler { return s.handler }
 func (s *Server) Close() {
 	s.hub.close()
 	s.stop()
-	s.stopCalls()
 	s.wg.Wait()
 }
 
@@ -181,7 +180,7 @@ func (s *Server) routes() {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		c := client{
-			addr: addressKey(clientAddr(r, s.cfg.TrustedProxies)), host: r.Host,
+			addr: addressKey(ClientAddr(r, s.cfg.TrustedProxies)), host: r.Host,
 			secure: overTLS(r, s.cfg.TrustedProxies), r: r, w: w,
 		}
 		inner.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey, c)))

@@ -75,6 +75,7 @@ func TestOpenAPI(t *testing.T) {
 		Paths   map[string]map[string]struct {
 			OperationID string
 			Security    []map[string][]string
+			Responses   map[string]any
 		}
 	}
 	s.browser(t).do("GET", "/v1/openapi.json", nil, 200, &doc)
@@ -90,6 +91,9 @@ func TestOpenAPI(t *testing.T) {
 				t.Errorf("%s %s (%s) has security %v", method, path, op.OperationID, op.Security)
 			}
 		}
+	}
+	if _, ok := doc.Paths["/v1/calls"]["post"].Responses["201"]; !ok {
+		t.Error("placing a call is documented without its 201")
 	}
 	if n < 17 {
 		t.Errorf("%d operations are documented", n)
@@ -209,7 +213,7 @@ func TestProxies(t *testing.T) {
 		r := httptest.NewRequest("GET", "/v1/server", nil)
 		r.RemoteAddr = c.remote
 		r.Header["X-Forwarded-For"] = c.forwarded
-		if got := clientAddr(r, cfg.TrustedProxies).String(); got != c.want {
+		if got := ClientAddr(r, cfg.TrustedProxies).String(); got != c.want {
 			t.Errorf("from %s through %q the client is %s, want %s", c.remote, c.forwarded, got, c.want)
 		}
 	}
@@ -251,7 +255,7 @@ func FuzzClientAddr(f *testing.F) {
 	trusted := prefixes("10.0.0.0/8", "::1/128")
 	f.Fuzz(func(t *testing.T, remote, forwarded string) {
 		r := &http.Request{RemoteAddr: remote, Header: http.Header{"X-Forwarded-For": {forwarded}}}
-		a := clientAddr(r, trusted)
+		a := ClientAddr(r, trusted)
 		if peer := peerAddr(r); !trusts(trusted, peer) && a != peer {
 			t.Fatalf("from %q through %q the client is %v", remote, forwarded, a)
 		}

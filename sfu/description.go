@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,7 +17,7 @@ import (
 const (
 	maxDescription   = 1 << 20 // bytes
 	maxSections      = 200     // m-lines
-	maxCandidates    = 100     // in one description, and trickled per transport
+	maxCandidates    = 100     // in one description, and trickled per transport; none is used
 	maxAttributes    = 2000    // per m-line
 	maxStreamsPerSec = 32      // a=ssrc ids per m-line
 	maxRids          = 4       // simulcast layers per m-line
@@ -26,8 +27,9 @@ const (
 // ErrDescription is matched by every error that a session description from outside causes.
 var ErrDescription = errors.New("session description refused")
 
+// refuse keeps to a line's length: Pion's errors quote what they don't understand, whatever its size, and end in logs.
 func refuse(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{ErrDescription}, args...)...)
+	return fmt.Errorf("%w: %.200s", ErrDescription, fmt.Sprintf(format, args...))
 }
 
 // section is what the media plane needs of one m-line. Where an SDP offer and its answer both speak of something, see
@@ -138,6 +140,33 @@ func parseDescription(text string) ([]section, error) {
 	return sections, nil
 }
 
+// withoutCandidates takes the candidates out of a peer's session description, and refuses that of an ICE-lite agent.
+// Nothing is ever sent to an address that a peer merely names, or anybody in a call could have us knock on the doors of
+// our own network, or of others' (RFC 8445 section 19.4). We don't need them: clients can reach us, or there would be no
+// media, and their connectivity checks, which prove that they know our password, show their addresses as peer-reflexive
+// candidates (section 7.3.1.3).
+func withoutCandidates(text string) (string, error) {
+	var d sdp.SessionDescription
+	if err := d.UnmarshalString(text); err != nil {
+		return "", refuse("%v", err)
+	}
+	isLite := func(a sdp.Attribute) bool { return strings.TrimSpace(a.Key) == sdp.AttrKeyICELite } // as Pion reads it
+	if slices.ContainsFunc(d.Attributes, isLite) {
+		// Two lite agents check nothing (RFC 8445 section 6.1.1): we would send wherever the description says.
+		return "", refuse("an ICE-lite peer: the server needs one that checks connectivity")
+	}
+	isCandidate := func(a sdp.Attribute) bool { return a.IsICECandidate() }
+	d.Attributes = slices.DeleteFunc(d.Attributes, isCandidate)
+	for _, m := range d.MediaDescriptions {
+		m.Attributes = slices.DeleteFunc(m.Attributes, isCandidate)
+	}
+	out, err := d.Marshal()
+	if err != nil {
+		return "", refuse("%v", err)
+	}
+	return string(out), nil
+}
+
 // fingerprintForm is RFC 8122 section 5: a hash function, and two hexadecimal digits for each byte.
 var fingerprintForm = regexp.MustCompile(`^[A-Za-z0-9-]{1,16} [0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){15,63}$`)
 
@@ -169,7 +198,7 @@ func parseSection(m *sdp.MediaDescription, session string, candidates *int) (sec
 	if dir == "" {
 		dir = session
 	}
-	// RFC 8866 section 6.7: "If none of the attributes … is present …, sendrecv SHOULD be assumed".
+	// RFC 8866 section 6.7: without any of the four attributes sendrecv is to be assumed.
 	s.sending = dir == "sendrecv" || dir == "sendonly" || dir == ""
 	s.receiving = dir == "sendrecv" || dir == "recvonly" || dir == ""
 
@@ -317,17 +346,6 @@ func (s *section) ssrc(value string) error {
 		}
 	}
 	return nil
-}
-
-// group returns the partner of ssrc in a group of that semantics where ssrc is the first: RFC 5576 section 4.2, with FID
-// as RFC 4588 section 8.6 uses it.
-func (s *section) group(semantics string, ssrc uint32) (uint32, bool) {
-	for _, g := range s.groups {
-		if g.semantics == semantics && len(g.ssrcs) == 2 && g.ssrcs[0] == ssrc {
-			return g.ssrcs[1], true
-		}
-	}
-	return 0, false
 }
 
 // negotiated is an m-line as offer and answer agree on it: payload types and extension ids that both name, and the

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/pion/ice/v4"
 	pion "github.com/pion/transport/v4"
@@ -23,6 +25,14 @@ const (
 	tcpWriteBuffer = 1 << 20
 	// tcpReadBuffer is in packets.
 	tcpReadBuffer = 64
+	// maxTCP and maxTCPPerAddress bound the ICE-TCP connections, which need no proof to be opened; an address is an IPv4
+	// address or an IPv6 /64. A client behind a NAT makes two to four.
+	maxTCP           = 4096
+	maxTCPPerAddress = 512
+	// firstCheck is how long a connection may take for its first connectivity check, and unclaimed how long one is kept
+	// whose check names no peer connection that we have (yet).
+	firstCheck = 5 * time.Second
+	unclaimed  = 10 * time.Second
 	// maxAnnounced bounds the candidates we put into an SDP, per protocol.
 	maxAnnounced = 16
 )
@@ -88,10 +98,12 @@ func listen(cfg Config, log pionLog) (*sockets, error) {
 		return nil, fmt.Errorf("listening for media on TCP %s: %w", tcpAddr, err)
 	}
 	s.tcp = &announcedTCP{mux: ice.NewTCPMuxDefault(ice.TCPMuxParams{
-		Listener:        canonicalListener{l},
-		Logger:          log,
-		ReadBufferSize:  tcpReadBuffer,
-		WriteBufferSize: tcpWriteBuffer,
+		Listener:                     newCanonicalListener(l, maxTCP, maxTCPPerAddress),
+		Logger:                       log,
+		ReadBufferSize:               tcpReadBuffer,
+		WriteBufferSize:              tcpWriteBuffer,
+		FirstStunBindTimeout:         firstCheck,
+		AliveDurationForConnFromStun: unclaimed,
 	}), addr: l.Addr()}
 	return s, nil
 }
@@ -239,20 +251,82 @@ func unspecified(isIPv6 bool) net.IP {
 	return net.IPv4zero
 }
 
-// canonicalListener and canonicalConn give every connection of a family the same local IP; see [announcedTCP].
-type canonicalListener struct{ net.Listener }
+// canonicalListener and canonicalConn give every connection of a family the same local IP; see [announcedTCP]. The
+// listener keeps to its limits by closing what is too much, and outlives errors: Pion stops listening at the first one.
+type canonicalListener struct {
+	net.Listener
+	most, perAddress int
 
-func (l canonicalListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return canonicalConn{c}, nil
+	mu   sync.Mutex
+	open int
+	by   map[netip.Addr]int
 }
 
-type canonicalConn struct{ net.Conn }
+func newCanonicalListener(l net.Listener, most, perAddress int) *canonicalListener {
+	return &canonicalListener{Listener: l, most: most, perAddress: perAddress, by: map[netip.Addr]int{}}
+}
 
-func (c canonicalConn) LocalAddr() net.Addr {
+func (l *canonicalListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil, err
+		}
+		if err != nil { // out of file descriptors, say
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		if from := networkOf(c.RemoteAddr()); l.count(from) {
+			return &canonicalConn{Conn: c, release: func() { l.release(from) }}, nil
+		}
+		_ = c.Close()
+	}
+}
+
+func (l *canonicalListener) count(from netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open >= l.most || l.by[from] >= l.perAddress {
+		return false
+	}
+	l.open++
+	l.by[from]++
+	return true
+}
+
+func (l *canonicalListener) release(from netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open--
+	if l.by[from]--; l.by[from] == 0 {
+		delete(l.by, from)
+	}
+}
+
+// networkOf is what counts as one address.
+func networkOf(a net.Addr) netip.Addr {
+	ip := addrPort(a).Addr().WithZone("")
+	if ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return ip
+}
+
+type canonicalConn struct {
+	net.Conn
+	release func()
+	once    sync.Once
+}
+
+func (c *canonicalConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(c.release)
+	return err
+}
+
+func (c *canonicalConn) LocalAddr() net.Addr {
 	a, ok := c.Conn.LocalAddr().(*net.TCPAddr)
 	if !ok {
 		return c.Conn.LocalAddr()

@@ -22,7 +22,7 @@ import (
 
 const (
 	iceDisconnected = 5 * time.Second
-	iceFailed       = 20 * time.Second // DESIGN: losing the network for up to 30 s doesn't end a call; the client restarts before
+	iceFailed       = 20 * time.Second // a call survives 30 s without a network: the client restarts ICE before that
 	iceKeepalive    = 2 * time.Second
 	dtlsFlight      = 100 * time.Millisecond
 
@@ -189,7 +189,6 @@ func (s *Server) newPeer(target Target, fullICE bool, hooks peerHooks) (*webrtc.
 	e.SetSRTPReplayProtectionWindow(replayWindow)
 	e.SetReceiveMTU(receiveMTU)
 	e.SetSCTPMaxMessageSize(MaxData)
-	e.DisableMediaEngineCopy(false)
 
 	api := webrtc.NewAPI(webrtc.WithMediaEngine(m), webrtc.WithSettingEngine(e),
 		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))

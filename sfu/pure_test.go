@@ -167,10 +167,35 @@ func TestDescriptionRefusals(t *testing.T) {
 		{"five layers", strings.Replace(chromeOffer, "a=rid:q", "a=rid:1 send\r\na=rid:2 send\r\na=rid:q", 1), "layers"},
 		{"candidates", strings.Replace(chromeOffer, "a=mid:0", "a=mid:0"+strings.Repeat("\r\na=candidate:x", maxCandidates+1), 1), "candidates"},
 		{"sources", strings.Replace(chromeOffer, "a=ssrc:2662961139", manySources(), 1), "sources"},
+		{"a long quote", strings.Replace(chromeOffer, "IN IP4 127", "IN "+strings.Repeat("X", 9999)+" 127", 1), "XXX"},
 		{"size", chromeOffer + strings.Repeat("a=x\r\n", maxDescription/5), "bytes"},
 	} {
-		if _, err := parseDescription(x.text); !errors.Is(err, ErrDescription) || !strings.Contains(err.Error(), x.want) {
+		if _, err := parseDescription(x.text); !errors.Is(err, ErrDescription) || !strings.Contains(err.Error(), x.want) || len(err.Error()) > 300 {
 			t.Errorf("%s: %v", x.name, err)
+		}
+	}
+}
+
+func TestCandidatesAreTakenOut(t *testing.T) {
+	for _, text := range []string{
+		strings.Replace(chromeOffer, "a=mid:0\r\n", "a=mid:0\r\na=candidate:1 1 udp 1 192.0.2.9 9 typ host\r\n", 1),
+		strings.Replace(chromeOffer, "a=mid:2\r\n", "a=mid:2\na=candidate:1 1 udp 1 192.0.2.9 9 typ host\n", 1),
+		strings.Replace(chromeOffer, "t=0 0\r\n", "t=0 0\r\na=candidate:1 1 udp 1 192.0.2.9 9 typ host\r\n", 1),
+	} {
+		if text == chromeOffer {
+			t.Fatal("nothing replaced")
+		}
+		if got, err := withoutCandidates(text); err != nil || got != chromeOffer {
+			t.Errorf("%v\n%s", err, got)
+		}
+	}
+}
+
+func TestLitePeersAreRefused(t *testing.T) {
+	for _, line := range []string{"a=ice-lite", "a= ice-lite ", "a=ice-lite:x"} {
+		_, err := withoutCandidates(strings.Replace(chromeOffer, "t=0 0\r\n", "t=0 0\r\n"+line+"\r\n", 1))
+		if !errors.Is(err, ErrDescription) || !strings.Contains(err.Error(), "ICE-lite") {
+			t.Errorf("%s: %v", line, err)
 		}
 	}
 }

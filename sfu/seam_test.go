@@ -135,12 +135,12 @@ func videoSection(mid string, rids ...string) section {
 
 // feed builds packets of one SSRC.
 type feed struct {
-	ssrc, timestamp, step uint32
-	sequence, picture     uint16
-	transport             *uint16
-	pt                    uint8
-	mid, rid              string
-	buf                   [1400]byte
+	ssrc, timestamp   uint32
+	sequence, picture uint16
+	transport         *uint16
+	pt                uint8
+	mid, rid          string
+	buf               [1400]byte
 }
 
 func (f *feed) packet(payload []byte, marker bool) []byte {

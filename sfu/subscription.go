@@ -301,7 +301,8 @@ func (s *subscription) resend(sent *history.SentPacket) {
 	o.closes = true
 	switch {
 	case st.repair != 0 && f.rtx != 0:
-		// RFC 4588 section 4: "the RTX packet … payload header: OSN", then the original payload; sequence numbers of its own.
+		// RFC 4588 section 4: the original sequence number stands in front of the original payload; the RTX stream counts
+		// its own.
 		if o.fill {
 			return
 		}

@@ -37,12 +37,10 @@ type transport struct {
 	closed   atomic.Bool
 	streams  atomic.Int64 // sources seen below the seam
 
-	mu         sync.Mutex
-	state      State
-	remote     bool // a remote description is set
-	candidates []webrtc.ICECandidateInit
-	trickled   int
-	feedback   TransportFeedback
+	mu       sync.Mutex
+	state    State
+	trickled int
+	feedback TransportFeedback
 }
 
 // TransportFeedback is what a subscriber tells about the whole transport.
@@ -158,10 +156,13 @@ func (t *transport) gather() error {
 
 // answer applies the peer's offer and returns our answer.
 func (t *transport) answer(offer string) (string, error) {
+	offer, err := withoutCandidates(offer)
+	if err != nil {
+		return "", err
+	}
 	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
 		return "", refuse("%v", err)
 	}
-	t.remoteSet()
 	d, err := t.pc.CreateAnswer(nil)
 	if err != nil {
 		return "", refuse("%v", err)
@@ -192,26 +193,18 @@ func (t *transport) offer(restart bool) (string, error) {
 
 // answered applies the peer's answer to our offer.
 func (t *transport) answered(answer string) error {
+	answer, err := withoutCandidates(answer)
+	if err != nil {
+		return err
+	}
 	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
 		return refuse("%v", err)
 	}
-	t.remoteSet()
 	return nil
 }
 
-// remoteSet adds the candidates that came before the first description.
-func (t *transport) remoteSet() {
-	t.mu.Lock()
-	t.remote = true
-	early := t.candidates
-	t.candidates = nil
-	t.mu.Unlock()
-	for _, c := range early {
-		t.addCandidate(c)
-	}
-}
-
-// candidate takes one of the peer's candidates, as RTCIceCandidate's toJSON writes it.
+// candidate checks one of the peer's candidates, as RTCIceCandidate's toJSON writes it, and forgets it: see
+// [withoutCandidates].
 func (t *transport) candidate(text string) error {
 	if len(text) > 4096 {
 		return fmt.Errorf("%w: a candidate of %d bytes", ErrDescription, len(text))
@@ -221,26 +214,11 @@ func (t *transport) candidate(text string) error {
 		return refuse("candidate: %v", err)
 	}
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.trickled++; t.trickled > maxCandidates {
-		t.mu.Unlock()
 		return fmt.Errorf("more than %d candidates: %w", maxCandidates, ErrLimit)
 	}
-	if !t.remote {
-		t.candidates = append(t.candidates, c)
-		t.mu.Unlock()
-		return nil
-	}
-	t.mu.Unlock()
-	t.addCandidate(c)
 	return nil
-}
-
-func (t *transport) addCandidate(c webrtc.ICECandidateInit) {
-	// One that we can't use (a host name, a family we don't have) is no error of the peer's: others will do, and as an
-	// ICE-lite agent we learn the right one from its checks.
-	if err := t.pc.AddICECandidate(c); err != nil {
-		t.p.log.Debug("unusable candidate", "target", t.target, "err", err)
-	}
 }
 
 // forgetCandidates lets a restart trickle as many again.

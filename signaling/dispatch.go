@@ -3,6 +3,7 @@ package signaling
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,11 +89,10 @@ func (a *actor) onOffer(s *session, m *wire.SignalRequest) error {
 		return err
 	}
 	id := offer.GetId()
-	s.worker.do(func(p Peer) {
+	return s.worker.ask(offer.GetSdp(), func(p Peer) {
 		answer, err := p.Offer(offer.GetSdp())
 		a.post(func(a *actor) { a.onAnswered(s, id, answer, err) })
 	})
-	return nil
 }
 
 // onAnswered passes the answer to a client's offer on. "Echo the offer's id": clients drop answers
@@ -125,13 +125,12 @@ func (a *actor) onAnswer(s *session, m *wire.SignalRequest) error {
 		return err
 	}
 	id := answer.GetId()
-	s.worker.do(func(p Peer) {
+	return s.worker.ask(answer.GetSdp(), func(p Peer) {
 		if err := p.Answer(id, answer.GetSdp()); err != nil {
 			// A late answer to an offer that an ICE restart has voided is no fault.
 			s.log.Warn("answer refused", "id", id, "err", err)
 		}
 	})
-	return nil
 }
 
 func checkSDP(d *wire.SessionDescription, want string) error {
@@ -156,12 +155,11 @@ func (a *actor) onTrickle(s *session, m *wire.SignalRequest) error {
 		return nil // end of candidates
 	}
 	target := targetFromWire(t.GetTarget())
-	s.worker.do(func(p Peer) {
+	return s.worker.ask(init, func(p Peer) {
 		if err := p.Candidate(target, init); err != nil {
 			s.log.Debug("candidate refused", "err", err)
 		}
 	})
-	return nil
 }
 
 func (a *actor) onAddTrack(s *session, m *wire.SignalRequest) error {
@@ -195,7 +193,7 @@ func (a *actor) updateSubscription(s *session, u *wire.UpdateSubscription) error
 	for _, p := range u.GetParticipantTracks() {
 		for _, id := range p.GetTrackSids() {
 			// livekit-client names a track in both lists.
-			if !contains(ids, id) {
+			if !slices.Contains(ids, id) {
 				ids = append(ids, id)
 			}
 			if len(ids) > wire.MaxSIDs {
@@ -212,15 +210,6 @@ func (a *actor) updateSubscription(s *session, u *wire.UpdateSubscription) error
 	}
 	a.apply(effects)
 	return nil
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
 }
 
 func (a *actor) onTrackSetting(s *session, m *wire.SignalRequest) error {

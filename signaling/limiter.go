@@ -39,7 +39,9 @@ func (l *addressLimiter) allow(addr netip.Addr, now time.Time) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now.Sub(l.swept) > time.Minute || len(l.buckets) > maxAddresses {
+	// A full table is swept once a second: looking through all of it at each request would help
+	// whoever fills it.
+	if since := now.Sub(l.swept); since > time.Minute || since > time.Second && len(l.buckets) > maxAddresses {
 		l.swept = now
 		for k, b := range l.buckets {
 			if b.TokensAt(now) >= float64(l.burst) {

@@ -97,7 +97,7 @@ func TestTooManyMessages(t *testing.T) {
 // TestSilentConnectionEnds: a peer that neither pings nor answers pings is gone.
 func TestSilentConnectionEnds(t *testing.T) {
 	w := newWorld(t, func(c *Config) {
-		c.Limits.PingInterval, c.Limits.PingTimeout = 200*time.Millisecond, 1500*time.Millisecond
+		c.Limits.PingInterval, c.Limits.PingTimeout = 200*time.Millisecond, 3*time.Second
 		c.Limits.Room.DepartureGrace = 50 * time.Millisecond
 	})
 	live := w.join("r", "live", nil, nil) // read by update below, which answers pings
@@ -261,7 +261,35 @@ func TestSyncState(t *testing.T) {
 	}
 }
 
-func TestRefreshedTokens(t *testing.T) {
+// TestTokenIsRefreshedAfterAChange: at once, for the next one due comes in a minute.
+func TestTokenIsRefreshedAfterAChange(t *testing.T) {
+	w := newWorld(t, func(c *Config) {
+		c.Authorize = func(context.Context, wire.Claims, Occasion) (Admission, error) {
+			return Admission{Name: "Ann"}, nil
+		}
+	})
+	ann := w.join("r", "ann", func(c *wire.Claims) {
+		c.Video.CanUpdateOwnMetadata = ptr(true)
+		c.Video.CanPublishSources = []string{"microphone", "screen_share"}
+	}, nil)
+	ann.send(&wire.SignalRequest{Message: &wire.RequestUpdateMetadata{UpdateMetadata: &wire.UpdateParticipantMetadata{
+		Attributes: map[string]string{"hand": "up"}, RequestId: 7,
+	}}})
+	ann.until("the answer", func(m *wire.SignalResponse) bool {
+		return m.GetRequestResponse().GetRequestId() == 7 && m.GetRequestResponse().GetReason() == wire.RequestOK
+	})
+	m := ann.until("a token", func(m *wire.SignalResponse) bool { return m.GetRefreshToken() != "" })
+	c, err := wire.Verify(m.GetRefreshToken(), testKeys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Identity != "ann" || c.Name != "Ann" || c.Attributes["hand"] != "up" || !c.Video.RoomJoin || c.Video.Room != "r" ||
+		!c.Video.MayUpdateOwnMetadata() || strings.Join(c.Video.CanPublishSources, " ") != "microphone screen_share" {
+		t.Errorf("claims are %+v", c)
+	}
+}
+
+func TestTokensAreRefreshedAndRechecked(t *testing.T) {
 	refuse := make(chan struct{})
 	w := newWorld(t, func(c *Config) {
 		c.TokenLifetime = 2 * time.Second
@@ -273,38 +301,21 @@ func TestRefreshedTokens(t *testing.T) {
 				}
 			default:
 			}
-			return Admission{Name: "Ann"}, nil
+			return Admission{}, nil
 		}
 	})
 	start := time.Now()
-	ann := w.join("r", "ann", func(c *wire.Claims) {
-		c.Video.CanUpdateOwnMetadata = ptr(true)
-		c.Video.CanPublishSources = []string{"microphone", "screen_share"}
-	}, nil)
-	ann.send(&wire.SignalRequest{Message: &wire.RequestUpdateMetadata{UpdateMetadata: &wire.UpdateParticipantMetadata{
-		Attributes: map[string]string{"hand": "up"}, RequestId: 7,
-	}}})
-	ann.until("the answer", func(m *wire.SignalResponse) bool {
-		return m.GetRequestResponse().GetRequestId() == 7 && m.GetRequestResponse().GetReason() == wire.RequestOK
-	})
-	m := ann.until("a token at once after a change", func(m *wire.SignalResponse) bool { return m.GetRefreshToken() != "" })
-	if took := time.Since(start); took > 900*time.Millisecond {
-		t.Errorf("it took %v", took)
+	ann := w.join("r", "ann", nil, nil)
+	m := ann.until("a token after half of its life", func(m *wire.SignalResponse) bool { return m.GetRefreshToken() != "" })
+	if took := time.Since(start); took < 800*time.Millisecond {
+		t.Errorf("it came after %v", took)
 	}
 	c, err := wire.Verify(m.GetRefreshToken(), testKeys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Identity != "ann" || c.Name != "Ann" || c.Attributes["hand"] != "up" || !c.Video.RoomJoin || c.Video.Room != "r" ||
-		!c.Video.MayUpdateOwnMetadata() || strings.Join(c.Video.CanPublishSources, " ") != "microphone screen_share" {
-		t.Errorf("claims are %+v", c)
-	}
-	if life := time.Until(c.ExpiresAt); life > 2*time.Minute || life < 110*time.Second {
+	if life := time.Until(c.ExpiresAt); life > 2*time.Minute || life < 90*time.Second {
 		t.Errorf("it lives %v: want what the client's own token has left", life)
-	}
-	ann.until("another after half of its life", func(m *wire.SignalResponse) bool { return m.GetRefreshToken() != "" })
-	if took := time.Since(start); took < 800*time.Millisecond {
-		t.Errorf("it came after %v", took)
 	}
 	close(refuse)
 	_, _, leave := ann.closed()

@@ -1,23 +1,37 @@
 package signaling
 
-import "sync"
+import (
+	"sync"
+
+	"anytime/signaling/room"
+)
 
 // worker runs one participant's media calls in order, on one goroutine. The queue holds what the
-// room decided; only data packets, which participants make as fast as they can, are bounded here.
+// room decided; data packets and descriptions, which participants make as fast as they can, are
+// bounded here.
 type worker struct {
 	maxData int
 
 	mu     sync.Mutex
 	jobs   []job
 	data   int // bytes of data packets in jobs
+	asked  int // bytes of the client's descriptions and candidates in jobs
 	closed bool
 	wake   chan struct{} // capacity 1
 }
 
 type job struct {
-	run  func(Peer)
-	data int
+	run         func(Peer)
+	data, asked int
 }
+
+// maxAsked bounds the bytes of descriptions and candidates of a client's that wait: an offer of the
+// largest kind takes hundreds of milliseconds to answer, and a client may send a hundred a second.
+// jobBytes is what each costs beside its text.
+const (
+	maxAsked = 2 << 20
+	jobBytes = 256
+)
 
 func newWorker(maxData int) *worker {
 	return &worker{maxData: maxData, wake: make(chan struct{}, 1)}
@@ -25,6 +39,19 @@ func newWorker(maxData int) *worker {
 
 // do queues a media call. After close nothing is queued any more.
 func (w *worker) do(run func(Peer)) { w.push(job{run: run}) }
+
+// ask queues a media call over a text of the client's. It fails when too much of that waits.
+func (w *worker) ask(text string, run func(Peer)) error {
+	size := len(text) + jobBytes
+	w.mu.Lock()
+	full := w.asked+size > maxAsked
+	w.mu.Unlock()
+	if full {
+		return &room.Refusal{Code: room.LimitExceeded, Text: "too many descriptions wait: slow down"}
+	}
+	w.push(job{asked: size, run: run})
+	return nil
+}
 
 // sendData queues a data packet. It reports false when the queue is full; the packet is dropped.
 func (w *worker) sendData(reliable bool, payload []byte, failed func(error)) bool {
@@ -50,6 +77,7 @@ func (w *worker) push(j job) {
 	}
 	w.jobs = append(w.jobs, j)
 	w.data += j.data
+	w.asked += j.asked
 	w.signal()
 }
 
@@ -68,7 +96,7 @@ func (w *worker) signal() {
 	}
 }
 
-// run is the worker's goroutine: it joins, works, and closes. joined learns of a failure to join;
+// run is the worker's goroutine: it joins, works, and closes. failed learns of a failure to join;
 // whatever was queued is then dropped.
 func (w *worker) run(media Media, cfg MediaConfig, failed func(error)) {
 	peer, err := media.Join(cfg)
@@ -91,6 +119,7 @@ func (w *worker) run(media Media, cfg MediaConfig, failed func(error)) {
 			}
 			w.mu.Lock()
 			w.data -= j.data
+			w.asked -= j.asked
 			closed = w.closed
 			w.mu.Unlock()
 			if closed {

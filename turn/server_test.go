@@ -74,7 +74,9 @@ func serve(t *testing.T, c Config, peers ...netip.AddrPort) *Server {
 func noGoroutineLeft(t *testing.T) {
 	t.Helper()
 	t.Cleanup(func() {
-		deadline := time.Now().Add(5 * time.Second)
+		deadline := time.After(10 * time.Second)
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
 		for {
 			b := make([]byte, 1<<20)
 			var left []string
@@ -87,11 +89,12 @@ func noGoroutineLeft(t *testing.T) {
 			if len(left) == 0 {
 				return
 			}
-			if time.Now().After(deadline) {
+			select {
+			case <-deadline:
 				t.Errorf("%d goroutines left:\n%s", len(left), strings.Join(left, "\n\n"))
 				return
+			case <-tick.C:
 			}
-			runtime.Gosched()
 		}
 	})
 }

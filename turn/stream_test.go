@@ -33,7 +33,7 @@ func closedByServer(t *testing.T, what string, conn net.Conn) {
 func TestSlowConnectionsAreClosed(t *testing.T) {
 	noGoroutineLeft(t)
 	peer := echo(t, "127.0.0.1:0")
-	s, at, clientTLS := all(t, Config{Limits: Limits{FirstAllocation: 150 * time.Millisecond, Message: 50 * time.Millisecond}}, peer)
+	s, at, clientTLS := all(t, Config{Limits: Limits{FirstAllocation: 800 * time.Millisecond, Message: 50 * time.Millisecond}}, peer)
 	for what, open := range map[string]func() net.Conn{
 		"says nothing over TCP":      func() net.Conn { return dialTCP(t, at["tcp"].String()) },
 		"no TLS handshake":           func() net.Conn { return dialTCP(t, at["tls"].String()) },
@@ -71,7 +71,7 @@ func TestTrickle(t *testing.T) {
 			break
 		}
 	}
-	if took := time.Since(begun); took > 3*time.Second {
+	if took := time.Since(begun); took > 8*time.Second {
 		t.Errorf("open for %v", took)
 	}
 }

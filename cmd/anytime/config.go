@@ -45,6 +45,14 @@ type mediaConfig struct {
 	batchDelay time.Duration
 }
 
+// delay is the batch delay as the SFU takes it, to whom 0 is its default.
+func (m mediaConfig) delay() time.Duration {
+	if m.batchDelay == 0 {
+		return -1
+	}
+	return m.batchDelay
+}
+
 type turnConfig struct {
 	listen, tls string
 }
@@ -86,9 +94,9 @@ func (c *config) flags() *flag.FlagSet {
 	f.StringVar(&c.media.tcp, "tcp", ":7881", "`address` of media over TCP (ICE-TCP); off: none")
 	f.Func("node-ip", "comma-separated `addresses` announced for media, such as the public one behind NAT; empty: this machine's own", list(&c.media.nodeIPs, netip.ParseAddr))
 	f.BoolVar(&c.media.loopback, "loopback", false, "announce loopback addresses for media too; always so when --listen is one")
-	f.DurationVar(&c.media.batchDelay, "batch-delay", time.Millisecond, "how long a run of packets waits for its last; negative: not at all")
+	f.DurationVar(&c.media.batchDelay, "batch-delay", time.Millisecond, "how long a run of packets waits for its last; 0: not at all")
 
-	f.StringVar(&c.turn.listen, "turn", ":3478", "`address` of TURN over UDP and TCP; off: none")
+	f.StringVar(&c.turn.listen, "turn", ":3478", "`address` of TURN over UDP and TCP; off: no TURN at all, over TLS neither")
 	f.StringVar(&c.turn.tls, "turn-tls", ":5349", "`address` of TURN over TLS; served when there is a certificate; off: none")
 
 	f.StringVar(&c.people.registration, "registration", "invite", "who may sign up on a new server: open, invite or closed; the operator can change it later")
@@ -208,8 +216,11 @@ func (c *config) validate() error {
 	if (c.http.certificate == "") != (c.http.key == "") {
 		return errors.New("--tls-cert and --tls-key go together")
 	}
-	if c.http.certificate != "" && c.http.selfSigned {
-		return errors.New("--self-signed makes a certificate of its own: leave out --tls-cert and --tls-key, or --self-signed")
+	if c.http.selfSigned && (c.http.certificate != "" || c.http.domain != "") {
+		return errors.New("--self-signed makes a certificate of its own: leave it out, or --tls-cert, --tls-key and --domain")
+	}
+	if c.media.batchDelay < 0 {
+		return fmt.Errorf("--batch-delay %v: expected 0 or more", c.media.batchDelay)
 	}
 	if c.database != "" && !strings.HasPrefix(c.database, "postgres://") && !strings.HasPrefix(c.database, "postgresql://") {
 		return errors.New("--database: expected a postgres:// URL")

@@ -47,6 +47,8 @@ func TestConfigRefuses(t *testing.T) {
 		"registration":     {args: []string{"--registration", "maybe"}, want: "open, invite or closed"},
 		"address":          {args: []string{"--node-ip", "home"}, want: "home"},
 		"half a pair":      {args: []string{"--tls-cert", "c.pem"}, want: "go together"},
+		"two certificates": {args: []string{"--domain", "call.example.org", "--self-signed"}, want: "leave it out"},
+		"negative delay":   {args: []string{"--batch-delay", "-1ms"}, want: "0 or more"},
 		"level":            {args: []string{"--log-level", "loud"}, want: "loud"},
 		"webhook":          {args: []string{"--webhook", "ftp://example.com"}, want: "http or https URL"},
 		"webhook's user":   {args: []string{"--webhook", "https://u:p@example.com"}, want: "without user"},

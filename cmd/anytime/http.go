@@ -76,7 +76,12 @@ func (n *node) openTURN(context.Context) error {
 	n.turn = server
 	n.onStop(func(context.Context) error { return server.Close() })
 	n.turnURLs = n.urlsOfTURN()
-	n.listening("TURN", fmt.Sprintf("%s (UDP and TCP)", n.config.turn.listen))
+	var over []string
+	for _, a := range server.UDPAddrs() {
+		over = append(over, a.String())
+	}
+	n.listening("TURN over UDP", strings.Join(over, ", "))
+	n.listening("TURN over TCP", server.StreamAddrs()[0].String())
 	return nil
 }
 
@@ -194,8 +199,8 @@ func (n *node) handler() http.Handler {
 }
 
 // healthy is what the admin listener's health check asks.
-func (n *node) healthy() error {
-	if err := n.store.Ping(context.Background()); err != nil {
+func (n *node) healthy(ctx context.Context) error {
+	if err := n.store.Ping(ctx); err != nil {
 		return fmt.Errorf("the database doesn't answer: %w", err)
 	}
 	return nil
@@ -217,7 +222,8 @@ func (n *node) urls() []string {
 
 // mediaListenError tells which of the SFU's two ports an error is about.
 func mediaListenError(m mediaConfig, err error) error {
-	if strings.Contains(err.Error(), "TCP") {
+	var op *net.OpError
+	if errors.As(err, &op) && strings.HasPrefix(op.Net, "tcp") {
 		return listenError("tcp", m.tcp, err)
 	}
 	return listenError("udp", m.udp, err)

@@ -181,7 +181,7 @@ func TestSplitRefusesOtherProtocols(t *testing.T) {
 }
 
 func TestSplitDeadlines(t *testing.T) {
-	s, address := split(t, splitLimits{handshake: 500 * time.Millisecond, firstBytes: 500 * time.Millisecond})
+	s, address := split(t, splitLimits{handshake: 1500 * time.Millisecond, firstBytes: 1500 * time.Millisecond})
 	raw := func(b ...byte) net.Conn {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
@@ -197,7 +197,7 @@ func TestSplitDeadlines(t *testing.T) {
 		"four bytes of a STUN": func() net.Conn { c := secure(t, address); c.Write(binding()[:4]); return c }(),
 		"plain HTTP":           func() net.Conn { c := raw(); io.WriteString(c, "GET / HTTP/1.1\r\n\r\n"); return c }(),
 	} {
-		conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 		if _, err := io.Copy(io.Discard, conn); errors.Is(err, errTimeout(err)) {
 			t.Errorf("%s: stays open", what)
 		}

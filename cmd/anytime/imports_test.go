@@ -1,6 +1,7 @@
 package main
 
 import (
+	"go/ast"
 	"go/parser"
 	gotoken "go/token"
 	"io/fs"
@@ -26,8 +27,8 @@ var services = map[string][]string{
 	"web":       nil,
 }
 
-// pure packages import the standard library and each other's data types only: no goroutine,
-// no clock, no socket.
+// pure packages import the standard library and each other's data types only: no socket, no
+// lock. TestPurePackages looks for goroutines and clocks in them.
 var pure = []string{
 	"sfu/codec", "sfu/history", "sfu/forward", "sfu/bwe", "sfu/alloc", "sfu/speakers",
 	"signaling/room", "signaling/call",
@@ -134,6 +135,48 @@ func refuse(file, imported string) string {
 	return ""
 }
 
+// clocks are what a pure package may not use of package time: the time is told to it.
+var clocks = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}
+
+func TestPurePackages(t *testing.T) {
+	for _, folder := range pure {
+		files, err := filepath.Glob(filepath.Join("../..", folder, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			set := gotoken.NewFileSet()
+			parsed, err := parser.ParseFile(set, file, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for at, why := range impurities(parsed) {
+				t.Errorf("%v %s", set.Position(at), why)
+			}
+		}
+	}
+}
+
+// impurities finds the goroutines that a file starts and the clocks that it reads.
+func impurities(file *ast.File) map[gotoken.Pos]string {
+	found := map[gotoken.Pos]string{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			found[n.Pos()] = "starts a goroutine"
+		case *ast.SelectorExpr:
+			if from, ok := n.X.(*ast.Ident); ok && from.Name == "time" && slices.Contains(clocks, n.Sel.Name) {
+				found[n.Pos()] = "reads a clock: time." + n.Sel.Name
+			}
+		}
+		return true
+	})
+	return found
+}
+
 func prefixIn(imported string) string {
 	for prefix := range onlyIn {
 		if strings.HasPrefix(imported, prefix) {
@@ -176,5 +219,14 @@ func TestImportRules(t *testing.T) {
 		if why := refuse(test.file, test.imported); (why != "") != test.refused {
 			t.Errorf("refuse(%s, %s) = %q, want refused %v", test.file, test.imported, why, test.refused)
 		}
+	}
+	parsed, err := parser.ParseFile(gotoken.NewFileSet(), "", `package p
+import "time"
+func f(at time.Time) { go f(time.Now()); <-time.After(time.Second) }`, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := impurities(parsed); len(found) != 3 {
+		t.Errorf("found %v, want a goroutine and two clocks", found)
 	}
 }

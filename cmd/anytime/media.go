@@ -36,17 +36,22 @@ func (p peer) RestartICE(t signaling.Target) { p.Participant.RestartICE(sfu.Targ
 
 // Publish implements signaling.Publications.
 func (p peer) Publish(c signaling.Publication) error {
+	return p.Participant.Publish(publicationConfig(c))
+}
+
+// publicationConfig says what a track is in the SFU's words.
+func publicationConfig(c signaling.Publication) sfu.PublicationConfig {
 	kind := sfu.Audio
 	if c.Video {
 		kind = sfu.Video
 	}
 	layers := make([]sfu.Layer, len(c.Layers))
 	for i, l := range c.Layers {
-		layers[i] = sfu.Layer{Quality: l.Quality, Width: l.Width, Height: l.Height}
+		layers[i] = sfu.Layer{Quality: l.Quality, Width: l.Width, Height: l.Height, Bitrate: l.Bitrate}
 	}
-	return p.Participant.Publish(sfu.PublicationConfig{
+	return sfu.PublicationConfig{
 		ID: c.ID, CID: c.CID, Kind: kind, Stream: c.Stream, Muted: c.Muted, Layers: layers,
-	})
+	}
 }
 
 // Subscribe implements signaling.Subscriptions.

@@ -52,6 +52,16 @@ func (n *node) figures() []metric {
 			metric{name: "webhook_dropped_total", help: "Webhook events dropped because too many waited or the server stopped.", value: float64(told.Dropped), grows: true},
 		)
 	}
+	if n.splitter != nil {
+		shared := n.splitter.stats()
+		list = append(list,
+			metric{name: "https_connections", help: "Connections open on the port that HTTPS and TURN share.", value: float64(shared.Open)},
+			metric{name: "https_pending", help: "Those of them whose handshake or first bytes are awaited.", value: float64(shared.Pending)},
+			metric{name: "https_refused_total", help: "Connections refused there because of a limit.", value: float64(shared.Refused), grows: true},
+			metric{name: "https_failed_total", help: "Connections there that ended before it was clear what they want.", value: float64(shared.Failed), grows: true},
+			metric{name: "https_timed_out_total", help: "Connections there that took too long to say what they want.", value: float64(shared.TimedOut), grows: true},
+		)
+	}
 	if n.turn == nil {
 		return list
 	}

@@ -65,6 +65,11 @@ func (n *node) authorize(ctx context.Context, claims wire.Claims, _ signaling.Oc
 	return signaling.Admission{Name: name}, err
 }
 
+// clientAddr is the address that limits on joins count, as those of the API do.
+func (n *node) clientAddr(r *http.Request) netip.Addr {
+	return companion.ClientAddr(r, n.config.http.trustedProxies)
+}
+
 // observe tells webhooks what happens in rooms, and the companion who is in the rooms of its calls.
 func (n *node) observe(e signaling.RoomEvent) {
 	n.tellWebhooks(e)

@@ -139,7 +139,7 @@ func (n *node) openMedia(context.Context) error {
 	m := n.config.media
 	server, err := sfu.New(sfu.Config{
 		UDPAddr: m.udp, TCPAddr: m.tcp, NodeIPs: m.nodeIPs, Loopback: m.loopback,
-		BatchDelay: m.batchDelay, Log: n.log,
+		BatchDelay: m.delay(), Log: n.log,
 		Speakers: func(roomID string, list []sfu.Speaker) { n.signaling.SpeakersChanged(roomID, speaking(list)) },
 	})
 	if err != nil {
@@ -161,6 +161,7 @@ func (n *node) openSignaling(context.Context) error {
 		Authorize:  n.authorize,
 		ICEServers: n.iceServers,
 		Observe:    n.observe,
+		ClientAddr: n.clientAddr,
 		Version:    version,
 		Log:        n.log,
 	})
@@ -197,7 +198,7 @@ func (n *node) listening(what, where string) {
 func (n *node) printWelcome() {
 	n.listening("data", shown(n.config.data))
 	urls := n.urls()
-	fmt.Fprintf(n.out, "\nOpen %s\n", strings.Join(urls, "\n  or %s"))
+	fmt.Fprintf(n.out, "\nOpen %s\n", strings.Join(urls, "\n  or "))
 	if secret := n.companion.SetUpSecret(); secret != "" {
 		fmt.Fprintf(n.out, "Whoever opens this link first becomes the operator: %s/#/setup/%s\n", urls[0], secret)
 	}

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -105,8 +107,8 @@ func post(t *testing.T, url string, body any) (status int, answer map[string]any
 func TestServeKeepsAccounts(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	out, stop := started(t, anywhere(data))
-	for _, line := range []string{"HTTP", "media over UDP", "media over TCP", "TURN", "admin", "data"} {
-		if !regexp.MustCompile(`(?m)^` + line + ` +\S`).MatchString(out.String()) {
+	for _, line := range []string{"HTTP", "media over UDP", "media over TCP", "TURN over UDP", "TURN over TCP", "admin", "data"} {
+		if !regexp.MustCompile(`(?m)^`+line+` +\S`).MatchString(out.String()) || strings.Contains(out.String(), ":0\n") {
 			t.Errorf("no line for %s:\n%s", line, out)
 		}
 	}
@@ -134,6 +136,51 @@ func TestServeKeepsAccounts(t *testing.T) {
 	}
 	if status, answer := post(t, url+"/v1/sessions", map[string]any{"name": "ada", "password": "not that one at all"}); status != http.StatusUnauthorized {
 		t.Errorf("signing in with a wrong password: %d %v", status, answer)
+	}
+}
+
+// A server that listens on every address names them all, each on a line of its own.
+func TestServeNamesEveryAddress(t *testing.T) {
+	l, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	want := addressesOf("http", l.Addr())
+	address := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := started(t, append(anywhere(t.TempDir()), "--listen", address))
+	if text := "\nOpen " + strings.Join(want, "\n  or ") + "\n"; !strings.Contains(out.String(), text) {
+		t.Errorf("printed\n%s\nwant%s", out, text)
+	}
+}
+
+// The metrics of a server with a certificate count the port that HTTPS and TURN share.
+func TestServeCountsTheSharedPort(t *testing.T) {
+	out, _ := started(t, anywhere(t.TempDir(), "--self-signed", "--https", "127.0.0.1:0", "--turn-tls", "127.0.0.1:0"))
+	at := func(what string) string {
+		t.Helper()
+		m := regexp.MustCompile(`(?m)^` + what + ` +(\S+)$`).FindStringSubmatch(out.String())
+		if m == nil {
+			t.Fatalf("no line for %s:\n%s", what, out)
+		}
+		return m[1]
+	}
+	conn, err := tls.Dial("tcp", at("HTTPS"), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protoHTTP1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	r, err := http.Get("http://" + at("admin") + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil || !strings.Contains(string(text), "\nanytime_https_connections 1\n") {
+		t.Errorf("no connection is counted (%v):\n%s", err, text)
 	}
 }
 

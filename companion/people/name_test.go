@@ -202,7 +202,7 @@ func TestParseDisplayName(t *testing.T) {
 		{"Zoë 🌻", "Zoë 🌻"},
 		{"👩‍👩‍👧", "👩‍👩‍👧"},
 		{"🏴󠁧󠁢󠁳󠁣󠁴󠁿 Ian", "🏴󠁧󠁢󠁳󠁣󠁴󠁿 Ian"},
-		{"می‌خواهم", "می‌خواهم"}, // zero width non-joiner
+		{"می\u200cخواهم", "می\u200cخواهم"}, // zero width non-joiner
 		{"O'Neil, Jr.", "O'Neil, Jr."},
 		{"", ""}, {"   ", ""}, {"\u200d\u200d", ""}, {"\u3164", ""}, {"\u2800", ""},
 		{"an\u202ena", ""}, {"a\u2066b", ""}, {"a\x07b", ""}, {"a\xff", ""}, {"\uffff", ""},

@@ -6,7 +6,7 @@
 //
 //  1. [ParseHeader] (rtp.go): bounds of extensions and payload, RFC 3550 section 5.1.
 //  2. [Header.Extensions] (extension.go): iteration, RFC 8285; [ParseAudioLevel], RFC 6464.
-//  3. [Parse] (descriptor.go, then vp8.go, h264.go, …): a [Descriptor] by value.
+//  3. [Parse] (descriptor.go, then vp8.go, h26x.go, vp9av1.go): a [Descriptor] by value.
 //  4. On the way out [NewWriter] (writer.go) builds a fresh header and [RewriteVP8] renumbers the payload in place.
 //
 // Nothing here allocates, and every parser takes any bytes: a malformed packet is an error, never a panic.

@@ -19,10 +19,7 @@ const (
 	URIAudioLevel        = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 	URITransportSequence = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 	URIAbsSendTime       = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
-	URIAbsCaptureTime    = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
-	URIPlayoutDelay      = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
 	URIVideoOrientation  = "urn:3gpp:video-orientation"
-	URIDependency        = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
 )
 
 // Extensions iterates over the header extension elements of one packet. The zero value is empty.
@@ -106,15 +103,6 @@ func ParseAudioLevel(value []byte) (level uint8, voice, ok bool) {
 		return 127, false, false
 	}
 	return value[0] & 0x7f, value[0]&0x80 != 0, true
-}
-
-// AudioLevel is the inverse of [ParseAudioLevel].
-func AudioLevel(level uint8, voice bool) byte {
-	b := min(level, 127)
-	if voice {
-		b |= 0x80
-	}
-	return b
 }
 
 // PutTransportSequence writes a transport-wide sequence number over the two bytes of v

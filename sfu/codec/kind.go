@@ -51,6 +51,3 @@ func (k Kind) String() string {
 
 // IsAudio reports whether a receiver can start at any packet.
 func (k Kind) IsAudio() bool { return k == Audio || k == Opus || k == RED }
-
-// IsVideo reports whether a receiver must start at a keyframe.
-func (k Kind) IsVideo() bool { return k >= VP8 && k <= H265 }

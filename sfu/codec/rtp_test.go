@@ -129,9 +129,6 @@ func TestAudioLevel(t *testing.T) {
 	if _, _, ok := ParseAudioLevel(nil); ok {
 		t.Error("a level out of nothing")
 	}
-	if AudioLevel(30, true) != 0x80|30 || AudioLevel(200, false) != 127 {
-		t.Error("AudioLevel isn't the inverse")
-	}
 }
 
 func TestAbsSendTime(t *testing.T) {
@@ -181,16 +178,6 @@ func TestWriter(t *testing.T) {
 		w := NewWriter(b[:], false, 96, 1, 2, 3)
 		if n := w.Finish(); n != 12 || b[0] != 0x80 || b[1] != 96 {
 			t.Errorf("%d bytes, %x", n, b[:2])
-		}
-	})
-	t.Run("padding only", func(t *testing.T) {
-		w := NewWriter(b[:], false, 96, 1, 2, 3)
-		n := WritePadding(b[:], w.Finish(), 7)
-		if h, err := ParseHeader(b[:n]); err != nil || !h.PaddingOnly() || n != 19 {
-			t.Errorf("%d bytes, %+v, %v", n, h, err)
-		}
-		if WritePadding(b[:13], 12, 2) != 12 || WritePadding(b[:], 12, 0) != 12 {
-			t.Error("padding that doesn't fit was written")
 		}
 	})
 	t.Run("refusals", func(t *testing.T) {

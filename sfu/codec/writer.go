@@ -78,16 +78,3 @@ func (w *Writer) Finish() int {
 	binary.BigEndian.PutUint16(w.b[14:], uint16((w.n-16)/4))
 	return w.n
 }
-
-// WritePadding makes b[:header] a padding-only packet by setting the padding bit and appending count bytes (1–255).
-// It returns the packet's length, or header when b has no room.
-func WritePadding(b []byte, header int, count uint8) int {
-	end := header + int(count)
-	if count == 0 || end > len(b) {
-		return header
-	}
-	clear(b[header:end])
-	b[end-1] = count
-	b[0] |= 0x20
-	return end
-}

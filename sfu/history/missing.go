@@ -118,14 +118,5 @@ func (m *Missing) Due(now, rtt time.Duration, dst []uint64) (_ []uint64, lost in
 // Reset forgets everything: the source restarted, or a keyframe made the past irrelevant.
 func (m *Missing) Reset() { m.entries, m.started = m.entries[:0], false }
 
-// ForgetBefore gives up the numbers below sequence, such as those before a keyframe.
-func (m *Missing) ForgetBefore(sequence uint64) {
-	n := 0
-	for n < len(m.entries) && m.entries[n].sequence < sequence {
-		n++
-	}
-	m.entries = m.entries[:copy(m.entries, m.entries[n:])]
-}
-
 // Len returns how many sequence numbers are missing.
 func (m *Missing) Len() int { return len(m.entries) }

@@ -60,15 +60,10 @@ func TestMissingForget(t *testing.T) {
 	m := NewMissing(MissingConfig{})
 	m.Packet(10, 0)
 	m.Packet(14, 0)
-	m.ForgetBefore(12)
-	if got, _ := m.Due(time.Second, 0, nil); !slices.Equal(got, []uint64{12, 13}) {
-		t.Fatalf("due %v", got)
-	}
-	m.ForgetBefore(1000)
-	if m.Len() != 0 {
-		t.Fatal("not all forgotten")
-	}
 	m.Packet(16, 0)
+	if m.Len() != 4 {
+		t.Fatalf("%d missing, want 4", m.Len())
+	}
 	m.Reset()
 	m.Packet(5000, 0)
 	if m.Len() != 0 {

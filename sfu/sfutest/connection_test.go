@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"anytime/sfu"
 
@@ -258,6 +260,55 @@ func TestFullICE(t *testing.T) {
 	for _, text := range b.offers() {
 		if strings.Contains(text, "a=ice-lite") {
 			t.Error("ICE-lite although full ICE was asked for")
+		}
+	}
+}
+
+// TestNothingIsSentWhereNobodyAsked names a bystander's address in every way that signaling has.
+func TestNothingIsSentWhereNobodyAsked(t *testing.T) {
+	t.Parallel()
+	server, err := sfu.New(sfu.Config{UDPAddr: "127.0.0.1:0", TCPAddr: "off", Log: slog.New(slog.DiscardHandler)})
+	must(t, err)
+	defer func() { must(t, server.Close()) }()
+	for name, full := range map[string]bool{"lite": false, "full": true} {
+		bystander, err := net.ListenPacket("udp", "127.0.0.1:0")
+		must(t, err)
+		defer bystander.Close()
+		port := bystander.LocalAddr().(*net.UDPAddr).Port
+		offers := make(chan sfu.OfferReady, 1)
+		p, err := server.Join(sfu.ParticipantConfig{Room: "room", ID: "PA_" + name, FullICE: full, Notify: func(e sfu.Event) {
+			if o, ok := e.(sfu.OfferReady); ok {
+				offers <- o
+			}
+		}})
+		must(t, err)
+		defer p.Close()
+		candidate := fmt.Sprintf("candidate:1 1 udp 2130706431 127.0.0.1 %d typ host", port)
+		description := func(session string) string {
+			return "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n" + session + "a=group:BUNDLE 0\r\n" +
+				"m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=sctp-port:5000\r\n" +
+				"a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=setup:passive\r\na=" + candidate + "\r\n" +
+				"a=fingerprint:sha-256 AB" + strings.Repeat(":AB", 31) + "\r\n"
+		}
+		for _, session := range []string{"a=ice-lite\r\n", ""} {
+			_, err = p.Offer(description(session))
+			if refused := errors.Is(err, sfu.ErrDescription); refused != (session != "") {
+				t.Errorf("%s: offer with %q: %v", name, session, err)
+			}
+			if session != "" {
+				if err := p.Answer(0, description(session)); !errors.Is(err, sfu.ErrStaleAnswer) && !errors.Is(err, sfu.ErrDescription) {
+					t.Errorf("%s: answer of a lite peer: %v", name, err)
+				}
+			}
+		}
+		must(t, p.Answer((<-offers).ID, description("")))
+		for _, target := range []sfu.Target{sfu.Publisher, sfu.Subscriber} {
+			must(t, p.Candidate(target, fmt.Sprintf(`{"candidate":%q,"sdpMid":"0","sdpMLineIndex":0}`, candidate)))
+		}
+		// Checks begin at once and are repeated every 200 ms.
+		must(t, bystander.SetReadDeadline(time.Now().Add(700*time.Millisecond)))
+		if n, from, err := bystander.ReadFrom(make([]byte, 1500)); err == nil {
+			t.Errorf("%s: a bystander got %d bytes from %v", name, n, from)
 		}
 	}
 }

@@ -150,9 +150,8 @@ func (Finished) effect()                   {}
 type LeaveAction uint8
 
 const (
-	Disconnect LeaveAction = iota
-	ResumeSession
-	Reconnect
+	Disconnect LeaveAction = 0
+	Reconnect  LeaveAction = 2 // join anew; 1, to resume, is never asked for
 )
 
 // Description is what the room shows of itself.

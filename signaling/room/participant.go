@@ -68,10 +68,9 @@ type Profile struct {
 	// SubscriberPrimary: the subscriber transport is the one whose connection makes the participant
 	// Active; otherwise it is the publisher's.
 	SubscriberPrimary bool
-	// Kind, ClientProtocol and Capabilities are passed on to the others as they are.
+	// Kind and ClientProtocol are passed on to the others as they are.
 	Kind           int32
 	ClientProtocol int32
-	Capabilities   []int32
 }
 
 // Info is what the others are told about a participant. Version grows with every change.

@@ -55,11 +55,10 @@ type Track struct {
 	Codecs        []Codec
 
 	Stereo, DisableDTX, DisableRED bool
-	// Encryption, Features, TrailerFeatures and BackupPolicy are passed on as they are.
-	Encryption      int32
-	BackupPolicy    int32
-	Features        []int32
-	TrailerFeatures []int32
+	// Encryption, Features and BackupPolicy are passed on as they are.
+	Encryption   int32
+	BackupPolicy int32
+	Features     []int32
 }
 
 func (t Track) clone() Track {

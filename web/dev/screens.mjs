@@ -60,6 +60,14 @@ try {
         await page.emulateMedia({ colorScheme: theme });
         await page.goto(`${base}?scene=${name}&theme=${theme}`);
         await page.waitForSelector("body[data-ready]", { timeout: 15_000 });
+        await page.evaluate(() =>
+          Promise.all(
+            document
+              .getAnimations()
+              .filter((a) => a.effect?.getComputedTiming().endTime !== Infinity)
+              .map((a) => a.finished),
+          ),
+        );
         await page.screenshot({ path: join(out, `${name}-${size}-${theme}.png`) });
         const wide = await page.evaluate(() => Math.max(document.documentElement.scrollWidth, document.body.scrollWidth) - innerWidth);
         if (wide > 0) fail(`${where}: ${wide} px wider than the screen`);

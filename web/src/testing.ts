@@ -3,7 +3,7 @@ import { emptyRoom, off, type CloseReason, type LinkState, type Participant, typ
 import type { Call, Join, Person } from "./wire/contract";
 
 export function person(name: string, relation: Person["relation"] = "contact"): Person {
-  return { id: `ac_${name}`, name, displayName: name[0]?.toUpperCase() + name.slice(1), relation };
+  return { id: `ac_${name}`, name, displayName: name.slice(0, 1).toUpperCase() + name.slice(1), relation };
 }
 
 export const join: Join = { url: "ws://server", token: "token", expiresAt: "2026-11-20T12:02:00Z" };

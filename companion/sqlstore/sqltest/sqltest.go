@@ -113,7 +113,6 @@ func started() (*server, error) {
 
 type server struct {
 	dir       string
-	user      string
 	databases atomic.Int64
 	keeper    *exec.Cmd
 	stdin     io.Closer // its end tells the keeper to stop the server

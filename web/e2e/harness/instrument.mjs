@@ -51,17 +51,24 @@ export function instrument(self) {
     return [...head, crc8(head)];
   };
 
+  const half = self.height / 2;
+
+  /** What moves in the lower half, as a face would: without it the encoder has nothing to do. */
+  const movers = (counter) =>
+    [0, 1, 2, 3, 4].map((i) => ({
+      x: Math.max(0, (counter * (5 + 3 * i)) % (self.width - 80)),
+      y: Math.floor(half + (i * half) / 5),
+      width: 80,
+      height: Math.floor(half / 7),
+    }));
+
+  /** The picture as colours on a canvas. */
   function draw(context, counter) {
-    const { width, height } = self;
-    const half = height / 2;
+    const { width } = self;
     context.fillStyle = `hsl(${self.hue} 80% 50%)`;
     context.fillRect(0, half, width, half);
-    // Something that moves, as a face would: without it the encoder has nothing to do.
     context.fillStyle = `hsl(${self.hue} 80% 40%)`;
-    for (let i = 0; i < 5; i++) {
-      const x = ((counter * (5 + 3 * i)) % (width + 80)) - 80;
-      context.fillRect(x, half + (i * half) / 5, 80, half / 7);
-    }
+    for (const mover of movers(counter)) context.fillRect(mover.x, mover.y, mover.width, mover.height);
     bytesOf(self.id, counter).forEach((byte, row) => {
       for (let column = 0; column < COLUMNS; column++) {
         context.fillStyle = byte & (0x80 >> column) ? '#fff' : '#000';
@@ -70,10 +77,57 @@ export function instrument(self) {
     });
   }
 
+  /** hsl(hue 80% 50%) as red, green and blue. */
+  const colourOfHue = (hue) =>
+    [0, 8, 4].map((n) => {
+      const k = (n + hue / 30) % 12;
+      return 255 * (0.5 - 0.4 * Math.max(-1, Math.min(k - 3, 9 - k, 1)));
+    });
+
+  /** The same as planes, which a busy machine makes in no time. */
+  function fill(picture, counter) {
+    const { width, height } = self;
+    const [y, u, v] = toYUV(colourOfHue(self.hue));
+    const area = width * height;
+    picture.fill(y, area / 2, area);
+    for (const mover of movers(counter)) {
+      for (let row = mover.y; row < mover.y + mover.height; row++) picture.fill(y - 20, row * width + mover.x, row * width + mover.x + mover.width);
+    }
+    bytesOf(self.id, counter).forEach((byte, band) => {
+      for (let row = Math.round((band * half) / ROWS); row < Math.round(((band + 1) * half) / ROWS); row++) {
+        for (let column = 0; column < COLUMNS; column++) {
+          const from = row * width + (column * width) / COLUMNS;
+          picture.fill(byte & (0x80 >> column) ? 235 : 16, from, from + width / COLUMNS);
+        }
+      }
+    });
+    picture.fill(128, area, area + area / 8).fill(u, area + area / 8, area + area / 4);
+    picture.fill(128, area + area / 4, area + (area * 3) / 8).fill(v, area + (area * 3) / 8);
+  }
+
+  /**
+   * Makes sense of a picture: `brightness(x, y)` and `colour(x, y)` tell what is at a place
+   * given as shares of the width and the height. Null when the blocks make no sense.
+   */
+  function decipher(brightness, colour) {
+    const bytes = [];
+    for (let row = 0; row < ROWS; row++) {
+      let byte = 0;
+      for (let column = 0; column < COLUMNS; column++) {
+        byte = (byte << 1) | (brightness((column + 0.5) / COLUMNS, (row + 0.5) / ROWS / 2) > 127 ? 1 : 0);
+      }
+      bytes.push(byte);
+    }
+    if (crc8(bytes.slice(0, 3)) !== bytes[3]) return null;
+    const mean = [0, 0, 0];
+    for (let n = 0; n < 8; n++) colour((n + 0.5) / 8, 0.75).forEach((value, i) => (mean[i] += value / 8));
+    return { id: bytes[0], counter: (bytes[1] << 8) | bytes[2], hue: hueOfColour(mean) };
+  }
+
   // A small picture is enough to read from: 10×~5.6 pixels per block.
   const scratch = { width: 80, height: 45, context: null };
 
-  /** Reads a picture (a <video> or a VideoFrame); null when its blocks make no sense. */
+  /** Reads a picture as it is painted: a <video>, or a VideoFrame of any format. */
   function read(picture) {
     if (!scratch.context) {
       const canvas = document.createElement('canvas');
@@ -84,24 +138,34 @@ export function instrument(self) {
     const { width, height, context } = scratch;
     context.drawImage(picture, 0, 0, width, height);
     const { data } = context.getImageData(0, 0, width, height);
-    const at = (x, y) => (Math.floor(y) * width + Math.floor(x)) * 4;
-    const bytes = [];
-    for (let row = 0; row < ROWS; row++) {
-      let byte = 0;
-      for (let column = 0; column < COLUMNS; column++) {
-        const i = at(((column + 0.5) * width) / COLUMNS, ((row + 0.5) * height) / 2 / ROWS);
-        byte = (byte << 1) | (data[i] + data[i + 1] + data[i + 2] > 384 ? 1 : 0);
-      }
-      bytes.push(byte);
-    }
-    if (crc8(bytes.slice(0, 3)) !== bytes[3]) return null;
-    const colour = [0, 0, 0];
-    for (let n = 0; n < 8; n++) {
-      const i = at(((n + 0.5) * width) / 8, height * 0.75);
-      for (let c = 0; c < 3; c++) colour[c] += data[i + c] / 8;
-    }
-    return { id: bytes[0], counter: (bytes[1] << 8) | bytes[2], hue: hueOfColour(colour) };
+    const at = (x, y) => {
+      const i = (Math.floor(y * height) * width + Math.floor(x * width)) * 4;
+      return [data[i], data[i + 1], data[i + 2]];
+    };
+    return decipher((x, y) => at(x, y).reduce((sum, value) => sum + value / 3, 0), at);
   }
+
+  let planes = new Uint8Array(0);
+
+  /** Reads a decoded frame from its planes, which costs a hundredth of painting it. */
+  async function readFrame(frame) {
+    if (frame.format !== 'I420') return read(frame);
+    if (planes.length < frame.allocationSize()) planes = new Uint8Array(frame.allocationSize());
+    const [y, u, v] = await frame.copyTo(planes);
+    const { width, height } = frame.visibleRect;
+    const at = (plane, across, down, x0, y0) => planes[plane.offset + Math.floor(y0 * down) * plane.stride + Math.floor(x0 * across)];
+    return decipher(
+      (x0, y0) => at(y, width, height, x0, y0),
+      (x0, y0) => toRGB(at(y, width, height, x0, y0), at(u, width >> 1, height >> 1, x0, y0), at(v, width >> 1, height >> 1, x0, y0)),
+    );
+  }
+
+  // ITU-R BT.601, limited range: what video of this size is in.
+  const toRGB = (y, u, v) =>
+    [1.164 * (y - 16) + 1.596 * (v - 128), 1.164 * (y - 16) - 0.392 * (u - 128) - 0.813 * (v - 128), 1.164 * (y - 16) + 2.017 * (u - 128)].map((value) =>
+      Math.min(255, Math.max(0, value)),
+    );
+  const toYUV = ([r, g, b]) => [0.257 * r + 0.504 * g + 0.098 * b + 16, -0.148 * r - 0.291 * g + 0.439 * b + 128, 0.439 * r - 0.368 * g - 0.071 * b + 128].map(Math.round);
 
   function hueOfColour([r, g, b]) {
     const max = Math.max(r, g, b);
@@ -112,23 +176,17 @@ export function instrument(self) {
   }
 
   // --- The camera and the microphone -------------------------------------------------
-  const source = { counter: 0, since: 0, canvas: null, tracks: [], context: null };
+  const source = { counter: 0, since: 0, tracks: [], context: null };
 
   function startCamera() {
-    const canvas = document.createElement('canvas');
-    canvas.width = self.width;
-    canvas.height = self.height;
-    const context = canvas.getContext('2d', { alpha: false });
-    source.canvas = canvas;
     source.since = performance.now();
     let due = source.since;
-    // A frame is counted when it is drawn; a tick that comes late makes one frame, not two.
+    // A frame is counted when it is made; a tick that comes late makes one frame, not two.
     const tick = () => {
       source.tracks = source.tracks.filter((track) => track.readyState === 'live');
       if (source.tracks.length > 0) {
         source.counter = (source.counter + 1) & 0xffff;
-        draw(context, source.counter);
-        for (const track of source.tracks) track.emit(canvas);
+        for (const track of source.tracks) track.emit(source.counter);
       }
       const now = performance.now();
       due = Math.max(due + 1000 / self.fps, now);
@@ -137,31 +195,42 @@ export function instrument(self) {
     tick();
   }
 
-  /** A track of the camera; its emit(canvas) sends the picture as one frame. */
+  /** A track of the camera; its emit(counter) sends one frame. */
   function cameraTrack() {
-    if (!source.canvas) startCamera();
     const track = window.MediaStreamTrackGenerator ? writtenTrack() : capturedTrack();
     source.tracks.push(track);
+    if (!source.since) startCamera();
     return track;
   }
 
   // Each frame that is written is one frame of the track, however busy the machine: a
   // captured canvas is sampled when the page is painted, and may skip some.
   function writtenTrack() {
+    const { width: codedWidth, height: codedHeight } = self;
     const track = new window.MediaStreamTrackGenerator({ kind: 'video' });
     const writer = track.writable.getWriter();
-    track.emit = (canvas) => {
-      const frame = new VideoFrame(canvas, { timestamp: Math.round(performance.now() * 1000), alpha: 'discard' });
+    const picture = new Uint8Array((codedWidth * codedHeight * 3) / 2);
+    track.emit = (counter) => {
+      fill(picture, counter);
+      const frame = new VideoFrame(picture, { format: 'I420', codedWidth, codedHeight, timestamp: Math.round(performance.now() * 1000) });
       writer.write(frame).catch(() => frame.close());
     };
     return track;
   }
 
   function capturedTrack() {
-    const stream = source.canvas.captureStream(0);
+    const canvas = document.createElement('canvas');
+    canvas.width = self.width;
+    canvas.height = self.height;
+    const context = canvas.getContext('2d', { alpha: false });
+    const stream = canvas.captureStream(0);
     const [track] = stream.getVideoTracks();
-    // Firefox has requestFrame on the stream still, as the specification once had it.
-    track.emit = () => (track.requestFrame ? track.requestFrame() : stream.requestFrame());
+    track.emit = (counter) => {
+      draw(context, counter);
+      // Firefox has requestFrame on the stream still, as the specification once had it.
+      if (track.requestFrame) track.requestFrame();
+      else stream.requestFrame();
+    };
     return track;
   }
 
@@ -220,15 +289,12 @@ export function instrument(self) {
     let track = null;
     let reader = null;
 
-    const add = (picture, at, width, height) => {
-      const code = read(picture) ?? { id: -1, counter: -1, hue: -1 };
-      note.frames.push({ at, ...code, width, height });
-    };
+    const add = (code, at, width, height) => note.frames.push({ at, ...(code ?? { id: -1, counter: -1, hue: -1 }), width, height });
     const present = (element) => {
       element.requestVideoFrameCallback((at, { width, height }) => {
         if (stopped || element !== video) return;
         note.presented.push(at);
-        if (!window.MediaStreamTrackProcessor) add(element, at, width, height);
+        if (!window.MediaStreamTrackProcessor) add(read(element), at, width, height);
         present(element);
       });
     };
@@ -236,7 +302,8 @@ export function instrument(self) {
       for (;;) {
         const { value: frame, done } = await from.read();
         if (done) return;
-        add(frame, performance.now(), frame.displayWidth, frame.displayHeight);
+        const at = performance.now();
+        add(await readFrame(frame), at, frame.displayWidth, frame.displayHeight);
         frame.close();
       }
     };

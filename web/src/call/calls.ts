@@ -5,6 +5,7 @@ import { ApiError } from "../wire/http";
 import { Store, systemClock, type Clock } from "../store";
 import { ringAtMost, type EndOutcome } from "./machine";
 import type { Room } from "./room";
+import { nameOf } from "./words";
 import { CallSession, type CallApi } from "./session";
 
 /** A note on a call that is over, until it's dismissed. */
@@ -157,7 +158,7 @@ export class Calls {
       ...ending,
       direction,
       media,
-      title: shown.length > 0 ? shown.map((p) => p.displayName || `@${p.name}`).join(", ") : names.map((n) => `@${n}`).join(", "),
+      title: shown.length > 0 ? shown.map(nameOf).join(", ") : names.map((n) => `@${n}`).join(", "),
       names: shown.length > 0 ? shown.map((p) => p.name) : names,
     });
   }
@@ -190,7 +191,7 @@ export class Calls {
         lengthSeconds: 0,
         detail: "",
         media: call.media,
-        title: call.caller.displayName || `@${call.caller.name}`,
+        title: nameOf(call.caller),
         names: [call.caller.name],
       });
     }

@@ -34,7 +34,7 @@ function stage(api: Partial<CallApi> = {}) {
       },
       addToCall: ok("add", outgoingCall({ version: 5, state: "active" })),
       ...api,
-    } as CallApi,
+    } satisfies CallApi,
     openRoom: () => Promise.resolve(room),
     clock: systemClock,
     onEnding: ended,

@@ -2,8 +2,17 @@
 import type { Call, Person } from "../wire/contract";
 import type { EndOutcome } from "./machine";
 
-export function nameOf(person: Person): string {
-  return person.displayName || `@${person.name}`;
+type Named = Pick<Person, "name" | "displayName">;
+
+/** What somebody is called: the display name or, without one of its own, the @name. */
+export function nameOf({ name, displayName }: Named): string {
+  return displayName && displayName !== name ? displayName : `@${name}`;
+}
+
+/** The @name that always stands beside a display name, so that nobody passes for somebody else; "" where it's shown already. */
+export function handleOf(person: Named): string {
+  const handle = `@${person.name}`;
+  return nameOf(person) === handle ? "" : handle;
 }
 
 /** 3725 → "1:02:05"; 65 → "1:05". */

@@ -318,6 +318,8 @@ class LivekitRoom implements Room {
       adaptiveStream: { pixelDensity: "screen" },
       dynacast: true,
       disconnectOnPageLeave: true,
+      // The server speaks the dual-connection protocol: asking for the other one first costs two round trips per call.
+      singlePeerConnection: new URLSearchParams(location.search).get("pc") === "single",
       // The tracks are ours: they outlive a room that is entered again.
       stopLocalTrackOnUnpublish: false,
       audioCaptureDefaults: this.#audioOptions(),

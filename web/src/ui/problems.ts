@@ -1,7 +1,7 @@
 /** What to do when a device can't be used, in words that fit this browser. */
 import type { DeviceProblem } from "../call/room";
 
-const names = { microphone: "microphone", camera: "camera", screen: "screen" } as const;
+const names = { microphone: "microphone", camera: "camera", both: "microphone and camera", screen: "screen" } as const;
 
 export function problemInWords(source: keyof typeof names, problem: DeviceProblem, userAgent = navigator.userAgent): string {
   const name = names[source];
@@ -11,7 +11,7 @@ export function problemInWords(source: keyof typeof names, problem: DeviceProble
         ? "Screen sharing was refused by the browser or the system. Look in the system’s privacy settings under screen recording."
         : `The browser may not use your ${name}. ${whereToAllow(userAgent)}`;
     case "missing":
-      return `No ${name} was found. Plug one in, or choose another one under Devices.`;
+      return `No ${name} was found. Plug one in, or choose another one under Devices. The call goes on without.`;
     case "in-use":
       return `Another program is using your ${name}. Close it, then turn the ${name} on again.`;
     case "insecure":

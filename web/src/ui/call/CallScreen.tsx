@@ -3,8 +3,8 @@ import { useCallback, useEffect, useMemo, useState } from "react";
 import type { Account } from "../../wire/contract";
 import type { CallSession } from "../../call/session";
 import type { Phase } from "../../call/machine";
-import type { RoomView, Source } from "../../call/room";
-import { clock, nameOf } from "../../call/words";
+import type { DeviceProblem, RoomView } from "../../call/room";
+import { clock, handleOf, nameOf } from "../../call/words";
 import { useNow, useStore } from "../hooks";
 import { go } from "../router";
 import { problemInWords } from "../problems";
@@ -17,7 +17,7 @@ import { Controls, type Panel } from "./Controls";
 import { inRoom, others, pending } from "./people";
 import { Stage } from "./Stage";
 import { Video } from "./Tile";
-import { useIdle } from "./idle";
+import { useFirstTouch, useIdle } from "./idle";
 import { useShortcuts } from "./shortcuts";
 
 const shownAs: Record<Phase, "ringing" | "connecting" | "active" | "reconnecting"> = {
@@ -41,11 +41,12 @@ export function CallScreen({ session, me }: { session: CallSession; me: Account 
   const waiting = useMemo(() => pending(state.call, view.participants, me.id), [state.call, view.participants, me.id]);
   const watching = people.some((p) => !p.participant.self && (p.participant.camera ?? p.participant.screen));
   const idle = useIdle(3500, phase === "active" && watching && panel === null);
+  const firstTouch = useFirstTouch(idle);
   const minimise = useCallback(() => go("#/"), []);
   useShortcuts(session, view, setPanel, panel === null ? minimise : null);
   const title = titleOf(with_.map(nameOf));
   return (
-    <section className="call" data-testid="call-screen" data-state={phase} data-media={state.media} data-idle={idle || undefined} aria-label={`Call with ${title}`}>
+    <section className="call" data-testid="call-screen" data-state={phase} data-media={state.media} data-idle={idle || undefined} {...firstTouch} aria-label={`Call with ${title}`}>
       <header className="call-head">
         <IconButton label="Back to the app; the call goes on" icon="down" tone="quiet" className="call-minimise" onClick={minimise} data-testid="minimise" />
         <div className="call-title">
@@ -116,7 +117,7 @@ function Status({ session, phase }: { session: CallSession; phase: Phase }) {
 function Speaker({ people }: { people: ReturnType<typeof inRoom> }) {
   const others = people.filter((p) => !p.participant.self);
   const speaker = others.length > 1 ? others.find((p) => p.participant.speaking) : undefined;
-  return <span className="call-speaker">{speaker ? speaker.displayName || `@${speaker.name}` : ""}</span>;
+  return <span className="call-speaker">{speaker ? nameOf(speaker) : ""}</span>;
 }
 
 function Ringing({ people, view, phase }: { people: ReturnType<typeof others>; view: RoomView; phase: Phase }) {
@@ -136,7 +137,7 @@ function Ringing({ people, view, phase }: { people: ReturnType<typeof others>; v
           ))}
         </div>
         <p className="ringing-name">{titleOf(people.map(nameOf))}</p>
-        {people.length === 1 && first?.displayName && <p className="ringing-handle">@{first.name}</p>}
+        {people.length === 1 && first && <p className="ringing-handle">{handleOf(first)}</p>}
       </div>
     </div>
   );
@@ -144,7 +145,7 @@ function Ringing({ people, view, phase }: { people: ReturnType<typeof others>; v
 
 function Reconnecting() {
   return (
-    <p className="call-notice" role="status">
+    <p className="call-notice late" role="status">
       <span className="spinner" aria-hidden="true" /> Your connection dropped. Coming back by itself: no need to hang up.
     </p>
   );
@@ -152,15 +153,18 @@ function Reconnecting() {
 
 function DeviceProblems({ view }: { view: RoomView }) {
   const [dismissed, setDismissed] = useState<readonly string[]>([]);
-  const sources: readonly Source[] = ["microphone", "camera", "screen"];
-  const keys = sources.map((s) => `${s}:${view[s].problem ?? ""}`).join();
+  const { microphone, camera, screen } = view;
+  const same = microphone.problem !== null && microphone.problem === camera.problem;
+  const problems: readonly (readonly ["microphone" | "camera" | "both" | "screen", DeviceProblem | null])[] = same
+    ? [["both", microphone.problem], ["screen", screen.problem]]
+    : [["microphone", microphone.problem], ["camera", camera.problem], ["screen", screen.problem]];
+  const keys = problems.map(([source, problem]) => `${source}:${problem ?? ""}`).join();
   useEffect(() => setDismissed([]), [keys]);
-  return sources.map((source) => {
-    const { problem } = view[source];
+  return problems.map(([source, problem]) => {
     if (!problem || dismissed.includes(source)) return null;
     return (
       <p key={source} className="call-notice" role="alert" data-testid={`problem-${source}`}>
-        <Icon name={source === "microphone" ? "micOff" : "cameraOff"} size={20} />
+        <Icon name={source === "camera" || source === "screen" ? "cameraOff" : "micOff"} size={20} />
         <span>{problemInWords(source, problem)}</span>
         <IconButton label="Dismiss" icon="close" size={16} onClick={() => setDismissed([...dismissed, source])} />
       </p>

@@ -1,7 +1,7 @@
 /** Somebody calls: full screen on a phone and a watch, a card elsewhere; a slimmer one while another call goes on. */
 import { useState } from "react";
 import type { Call, Media } from "../../wire/contract";
-import { nameOf } from "../../call/words";
+import { handleOf, nameOf } from "../../call/words";
 import { useApp, useStore } from "../hooks";
 import { go } from "../router";
 import { Avatar } from "../components/Avatar";
@@ -35,7 +35,7 @@ export function Incoming({ call }: { call: Call }) {
           <h2 className="incoming-name" data-testid="incoming-name">
             {nameOf(caller)}
           </h2>
-          {caller.displayName && <p className="incoming-handle">@{caller.name}</p>}
+          {handleOf(caller) && <p className="incoming-handle">{handleOf(caller)}</p>}
           {!known && (
             <p className="badge stranger" data-testid="incoming-stranger">
               Not in your contacts

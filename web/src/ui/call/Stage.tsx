@@ -1,6 +1,6 @@
 /** Lays the people of a call out: one big with oneself in a corner, a grid, or a shared screen with a strip of people. */
 import { useRef, useState } from "react";
-import { memberInWords, nameOf } from "../../call/words";
+import { handleOf, memberInWords, nameOf } from "../../call/words";
 import { useSize } from "../hooks";
 import { Avatar } from "../components/Avatar";
 import { fit } from "./layout";
@@ -24,8 +24,9 @@ export function Stage({ people, waiting }: { people: readonly Shown[]; waiting: 
   if (speaking !== undefined && speaking !== featured) setFeatured(speaking);
 
   if (screens.length > 0 && screens[0]) {
-    const { participant, name, displayName } = screens[screens.length - 1] ?? screens[0];
-    const who = participant.self ? "Your screen" : `${displayName || `@${name}`}’s screen`;
+    const shown = screens[screens.length - 1] ?? screens[0];
+    const { participant } = shown;
+    const who = participant.self ? "Your screen" : `${nameOf(shown)}’s screen`;
     return (
       <div className="stage" data-layout="screen" ref={ref}>
         <figure className="screen-tile" data-testid="screen-tile">
@@ -93,7 +94,7 @@ function PendingTile({ pending, style }: { pending: Pending; style?: { width: nu
       <span className="tile-note">{memberInWords(state) || "Connecting…"}</span>
       <span className="tile-label">
         <span className="tile-name">{nameOf(person)}</span>
-        {person.displayName && <span className="tile-handle">@{person.name}</span>}
+        {handleOf(person) && <span className="tile-handle">{handleOf(person)}</span>}
       </span>
     </div>
   );

@@ -1,6 +1,7 @@
 /** One person in a call: the picture or, without one, the avatar; name, microphone, network. */
 import { memo, useEffect, useRef, useState, type CSSProperties } from "react";
 import type { Participant, VideoSource } from "../../call/room";
+import { handleOf, nameOf } from "../../call/words";
 import { Avatar } from "../components/Avatar";
 import { Icon } from "../components/Icon";
 import { pictureFit, type PictureFit } from "./layout";
@@ -17,7 +18,8 @@ export interface TileProps {
 
 export const Tile = memo(function Tile({ participant, name, displayName, note, style, className = "" }: TileProps) {
   const { camera, self, speaking, microphone, quality } = participant;
-  const shown = displayName || `@${name}`;
+  const shown = nameOf({ name, displayName });
+  const handle = handleOf({ name, displayName });
   return (
     <div
       className={`tile ${className}`}
@@ -39,7 +41,7 @@ export const Tile = memo(function Tile({ participant, name, displayName, note, s
           </span>
         )}
         <span className="tile-name">{self ? "You" : shown}</span>
-        {!self && displayName && <span className="tile-handle">@{name}</span>}
+        {!self && handle && <span className="tile-handle">{handle}</span>}
         {(quality === "poor" || quality === "lost") && (
           <span className="tile-quality" title={quality === "lost" ? "Connection lost" : "Weak connection"}>
             <Icon name="offline" size={15} />

@@ -1,4 +1,4 @@
-import { useEffect, useState } from "react";
+import { useEffect, useRef, useState, type MouseEvent, type PointerEvent } from "react";
 
 /** True once nobody has moved, touched or typed for `ms`; only while `active`. A focused control keeps it awake. */
 export function useIdle(ms: number, active: boolean): boolean {
@@ -27,4 +27,20 @@ export function useIdle(ms: number, active: boolean): boolean {
     };
   }, [ms, active]);
   return idle;
+}
+
+/** While the controls are hidden, the first touch only shows them: a finger would press what it can't see. A mouse wakes them by moving. */
+export function useFirstTouch(hidden: boolean) {
+  const waking = useRef(false);
+  return {
+    onPointerDownCapture: (event: PointerEvent): void => {
+      waking.current = hidden && event.pointerType !== "mouse";
+    },
+    onClickCapture: (event: MouseEvent): void => {
+      if (!waking.current) return;
+      waking.current = false;
+      event.preventDefault();
+      event.stopPropagation();
+    },
+  };
 }

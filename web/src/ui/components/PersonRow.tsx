@@ -1,6 +1,7 @@
 /** A person in a list: avatar, display name, @name, and what can be done. */
 import type { ReactNode } from "react";
 import type { Person } from "../../wire/contract";
+import { handleOf, nameOf } from "../../call/words";
 import { go } from "../router";
 import { Avatar } from "./Avatar";
 
@@ -16,9 +17,9 @@ export function PersonRow({ person, testid, selected = false, link = true, note,
     <>
       <Avatar name={person.name} displayName={person.displayName} />
       <span className="row-text">
-        <span className="row-title">{person.displayName || `@${person.name}`}</span>
+        <span className="row-title">{nameOf(person)}</span>
         <span className="row-sub">
-          {[person.displayName ? `@${person.name}` : "", note ?? ""].filter(Boolean).join(" · ")}
+          {[handleOf(person), note ?? ""].filter(Boolean).join(" · ")}
         </span>
       </span>
     </>

@@ -1,7 +1,7 @@
 /** The calls that were, by day. */
 import { useEffect, useState } from "react";
 import type { Call, Person } from "../../wire/contract";
-import { nameOf, outcomeInWords } from "../../call/words";
+import { handleOf, nameOf, outcomeInWords } from "../../call/words";
 import { byDay, dayInWords, dayOf, timeInWords } from "../days";
 import { note } from "../announce";
 import { startCall } from "../commands";
@@ -111,7 +111,7 @@ export function CallRow({ call, plain = false, dated = false, testid = "history-
             </span>
             <span className="row-note">
               {plain ? direction : outcomeInWords(call)}
-              {!plain && others.length === 1 && first.displayName && ` · @${first.name}`}
+              {!plain && others.length === 1 && handleOf(first) && ` · ${handleOf(first)}`}
             </span>
           </span>
         </span>

@@ -1,7 +1,7 @@
 /** One person: call, add, remove, block, and the calls with them. */
 import { useEffect, useState } from "react";
 import type { Media, Person } from "../../wire/contract";
-import { nameOf } from "../../call/words";
+import { handleOf, nameOf } from "../../call/words";
 import { note } from "../announce";
 import { startCall } from "../commands";
 import { useAction, useApp, useStore } from "../hooks";
@@ -60,8 +60,8 @@ function Card({ person }: { person: Person }) {
   return (
     <div className="person">
       <Avatar name={person.name} displayName={person.displayName} size="xl" />
-      <h1>{person.displayName || `@${person.name}`}</h1>
-      <p className="person-name">@{person.name}</p>
+      <h1>{nameOf(person)}</h1>
+      <p className="person-name">{handleOf(person)}</p>
       {relation !== "self" && relation !== "blocked" && (
         <div className="person-call">
           <Button tone="primary" icon="camera" disabled={busy} onClick={() => void call("video")} data-testid="person-video">

@@ -59,7 +59,7 @@ function Profile({ me }: { me: Account }) {
       <div className="profile-head">
         <Avatar name={me.name} displayName={displayName} size="l" />
         <div>
-          <p className="profile-name">{displayName || `@${me.name}`}</p>
+          <p className="profile-name">{nameOf({ name: me.name, displayName: displayName.trim() })}</p>
           <p className="row-sub">
             @{me.name}
             {me.operator && <span className="badge">Operator</span>}
