@@ -18,9 +18,12 @@ type actor struct {
 	room *room.Room
 	box  mailbox
 
-	sessions map[string]*session // by participant id
-	over     bool                // the room has finished; the actor retires
-	queue    []room.Effect       // effects being carried out
+	sessions map[string]*session  // by participant id
+	over     bool                 // the room has finished; the actor retires
+	ends     wire.RoomEndReason   // why it finishes, unless nobody is left
+	revoked  map[string]time.Time // by identity: tokens valid from an earlier time don't let it in
+	calls    map[string]rpcCall   // by request id: the server's own RPCs under way
+	queue    []room.Effect        // effects being carried out
 	applying bool
 }
 
@@ -28,7 +31,7 @@ func newActor(s *Server, name string) *actor {
 	a := &actor{
 		srv: s, name: name, log: s.log.With("room", name),
 		box:      mailbox{wake: make(chan struct{}, 1)},
-		sessions: map[string]*session{},
+		sessions: map[string]*session{}, ends: wire.RoomEndIdle,
 	}
 	a.room = room.New(wire.NewRoomID(), name, s.cfg.Limits.Room, time.Now())
 	return a
@@ -92,16 +95,27 @@ func (a *actor) run() {
 		if !a.over {
 			continue
 		}
-		a.observe(RoomEvent{Kind: RoomFinished})
 		if a.srv.retire(a) {
 			return
 		}
-		// Somebody came while the room ended: they get a new one.
-		old := a.room.ID()
-		a.over = false
-		a.room = room.New(wire.NewRoomID(), a.name, a.srv.cfg.Limits.Room, now)
-		a.srv.reopened(a, old)
-		a.observe(RoomEvent{Kind: RoomStarted})
+	}
+}
+
+// reopen gives whoever comes after the room has ended, and before the actor has, a new one.
+func (a *actor) reopen(policy room.Policy, metadata string) {
+	now, old := time.Now(), a.room.ID()
+	a.over, a.ends = false, wire.RoomEndIdle
+	a.room = room.New(wire.NewRoomID(), a.name, a.srv.cfg.Limits.Room, now)
+	a.arrange(now, policy, metadata)
+	a.srv.reopened(a, old)
+	a.observe(RoomEvent{Kind: RoomStarted})
+}
+
+// arrange sets what the API may set of a room; what is zero stays.
+func (a *actor) arrange(now time.Time, policy room.Policy, metadata string) {
+	a.apply(a.room.SetPolicy(now, policy))
+	if metadata != "" {
+		a.apply(a.room.SetRoomMetadata(now, metadata))
 	}
 }
 
@@ -125,5 +139,6 @@ func (a *actor) observe(e RoomEvent) {
 		return
 	}
 	e.Room, e.RoomID, e.At = a.name, a.room.ID(), time.Now()
+	e.RoomInfo = roomInfo(a.room.Describe())
 	a.srv.cfg.Observe(e)
 }

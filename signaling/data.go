@@ -21,6 +21,9 @@ func (a *actor) onData(s *session, e DataReceived) {
 	if wire.TellsSpeakers(packet) {
 		return // who speaks is the server's to say
 	}
+	if a.answersCall(s, packet) {
+		return
+	}
 	if e.Reliable && packet.Sequence != 0 {
 		// After a resume a client repeats what may have been lost.
 		if packet.Sequence <= s.lastSeq {

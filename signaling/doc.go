@@ -22,5 +22,9 @@
 // grace; a resume attaches a new connection (session.go). Tokens are refreshed while a participant
 // is connected, and rechecked each time (refresh.go).
 //
+// The server API comes in beside it: package twirp reads a call, api.go checks its token's grants,
+// api_methods.go carries it out on the room's goroutine, api_rpc.go waits for a client's answer. What
+// happens in rooms goes out to Config.Observe (events.go), and from there to package webhook.
+//
 // PROTOCOL.md in package wire lists the messages, their limits and errors.
 package signaling

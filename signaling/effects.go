@@ -126,11 +126,13 @@ func (a *actor) applyMedia(e room.Effect) {
 	case room.RestartICE:
 		a.work(e.ID, func(p Peer) { p.RestartICE(Subscriber) })
 	case room.ParticipantJoined:
-		a.observe(RoomEvent{Kind: ParticipantJoined, Identity: e.Participant.Identity, ParticipantID: e.Participant.ID})
+		a.observeParticipant(ParticipantJoined, e.Participant)
+	case room.ParticipantActive:
+		a.observeParticipant(ParticipantActive, e.Participant)
 	case room.ParticipantLost:
-		a.observe(RoomEvent{Kind: ParticipantLost, Identity: e.Participant.Identity, ParticipantID: e.Participant.ID})
+		a.observeParticipant(ParticipantLost, e.Participant)
 	case room.ParticipantBack:
-		a.observe(RoomEvent{Kind: ParticipantBack, Identity: e.Participant.Identity, ParticipantID: e.Participant.ID})
+		a.observeParticipant(ParticipantBack, e.Participant)
 	case room.ParticipantLeft:
 		a.gone(e)
 	case room.TrackPublished:
@@ -139,6 +141,7 @@ func (a *actor) applyMedia(e room.Effect) {
 		a.observeTrack(TrackUnpublished, e.Track)
 	case room.Finished:
 		a.over = true
+		a.observe(RoomEvent{Kind: RoomFinished, EndReason: a.ends})
 	}
 }
 
@@ -146,24 +149,39 @@ func (a *actor) applyMedia(e room.Effect) {
 func (a *actor) gone(e room.ParticipantLeft) {
 	if s := a.sessions[e.Participant.ID]; s != nil {
 		delete(a.sessions, s.id)
+		a.dropCalls(s.id)
 		s.log.Info("participant left", "reason", reasonToWire(e.Participant.Reason))
 		if s.conn != nil {
 			s.conn.close(closeNormal, "")
 			s.conn = nil
 		}
 	}
-	a.observe(RoomEvent{
-		Kind: ParticipantLeft, Identity: e.Participant.Identity, ParticipantID: e.Participant.ID,
-		Reason: reasonToWire(e.Participant.Reason),
-	})
+	a.observeParticipant(ParticipantLeft, e.Participant)
+}
+
+func (a *actor) observeParticipant(kind RoomEventKind, p room.Info) {
+	if a.srv.cfg.Observe != nil {
+		a.observe(RoomEvent{
+			Kind: kind, Identity: p.Identity, ParticipantID: p.ID, Participant: participantInfo(p),
+			Reason: reasonToWire(p.Reason), NeverActive: !p.Activated,
+		})
+	}
 }
 
 func (a *actor) observeTrack(kind RoomEventKind, t room.Track) {
-	identity := ""
-	if s := a.sessions[t.Owner]; s != nil {
-		identity = s.identity
+	if a.srv.cfg.Observe == nil {
+		return
 	}
-	a.observe(RoomEvent{Kind: kind, TrackID: t.ID, ParticipantID: t.Owner, Identity: identity})
+	e := RoomEvent{Kind: kind, TrackID: t.ID, ParticipantID: t.Owner, Track: trackInfo(t)}
+	if s := a.sessions[t.Owner]; s != nil {
+		e.Identity = s.identity
+	}
+	// A participant that is leaving is out of the room before its tracks' ends are told.
+	e.Participant = &wire.ParticipantInfo{Sid: t.Owner, Identity: e.Identity}
+	if p, ok := a.room.Participant(t.Owner); ok {
+		e.Participant = participantInfo(p)
+	}
+	a.observe(e)
 }
 
 // work queues a media call for a participant.

@@ -39,6 +39,13 @@ type joining struct {
 // onJoin lets a client in, or tells it why not.
 func (a *actor) onJoin(j joining) {
 	now := time.Now()
+	if a.over {
+		a.reopen(room.Policy{}, "")
+	}
+	if a.tokenRevoked(j.claims) {
+		a.turnAway(j.conn, wire.LeaveDisconnect, wire.ReasonParticipantRemoved, "removed from this room: ask for a new token")
+		return
+	}
 	profile := profileOf(j)
 	s := &session{
 		id: profile.ID, identity: profile.Identity, claims: j.claims, query: j.query, conn: j.conn,

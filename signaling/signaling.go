@@ -52,6 +52,10 @@ type Limits struct {
 	// 0 is 50 per second and bursts of 200.
 	JoinsPerSecond float64
 	JoinBurst      int
+	// CallsPerSecond and CallBurst bound calls of the server API per client address. 0 is 200 per
+	// second and bursts of 1000.
+	CallsPerSecond float64
+	CallBurst      int
 	// MessagesPerSecond and MessageBurst bound a client's messages. 0 is 100 and 500.
 	MessagesPerSecond float64
 	MessageBurst      int
@@ -85,6 +89,8 @@ func (l Limits) withDefaults() Limits {
 	count(&l.Rooms, 10_000)
 	rate(&l.JoinsPerSecond, 50)
 	count(&l.JoinBurst, 200)
+	rate(&l.CallsPerSecond, 200)
+	count(&l.CallBurst, 1000)
 	rate(&l.MessagesPerSecond, 100)
 	count(&l.MessageBurst, 500)
 	count(&l.QueuedMessages, 1024)
@@ -144,6 +150,16 @@ type RoomEvent struct {
 	TrackID       string // TR_…
 	Reason        wire.DisconnectReason
 	At            time.Time
+
+	// What the API tells of the room, the participant and the track concerned, as they were then; nil
+	// where none is. Receivers don't change them.
+	RoomInfo    *wire.Room
+	Participant *wire.ParticipantInfo
+	Track       *wire.TrackInfo
+	// NeverActive: this participant left before its media ever connected.
+	NeverActive bool
+	// EndReason of a room that finished.
+	EndReason wire.RoomEndReason
 }
 
 // RoomEventKind says what happened.
@@ -160,6 +176,8 @@ const (
 	ParticipantLeft
 	TrackPublished
 	TrackUnpublished
+	// ParticipantActive: the participant's media connected for the first time.
+	ParticipantActive
 )
 
 // Speaker is a participant whose voice is heard, by participant id (MediaConfig.ID).
@@ -174,6 +192,7 @@ type Server struct {
 	log    *slog.Logger
 	nodeID string
 	joins  *addressLimiter
+	calls  *addressLimiter
 	// refreshing bounds the Authorize calls of refreshes that run at a time.
 	refreshing chan struct{}
 
@@ -207,6 +226,7 @@ func New(cfg Config) (*Server, error) {
 	return &Server{
 		cfg: cfg, log: cfg.Log, nodeID: wire.NewNodeID(),
 		joins:      newAddressLimiter(cfg.Limits.JoinsPerSecond, cfg.Limits.JoinBurst),
+		calls:      newAddressLimiter(cfg.Limits.CallsPerSecond, cfg.Limits.CallBurst),
 		refreshing: make(chan struct{}, 16),
 		rooms:      map[string]*actor{}, byID: map[string]*actor{}, conns: map[*conn]struct{}{},
 	}, nil
@@ -224,23 +244,30 @@ func (s *Server) post(name string, create bool, message func(*actor)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.rooms[name]
-	if a == nil {
-		switch {
-		case !create:
-			return nil
-		case s.closing:
-			return errClosing
-		case len(s.rooms) >= s.cfg.Limits.Rooms:
-			return errRoomLimit
-		}
-		a = newActor(s, name)
-		s.rooms[name] = a
-		s.byID[a.room.ID()] = a
-		a.post(message) // before it runs, or the empty room might end first
-		s.running.Go(a.run)
+	switch {
+	case a != nil:
+		a.post(message)
+		return nil
+	case !create:
 		return nil
 	}
-	a.post(message)
+	return s.add(name, func(*actor) {}, message)
+}
+
+// add makes a room, with s.mu held. arrange sees it before it runs.
+func (s *Server) add(name string, arrange, message func(*actor)) error {
+	switch {
+	case s.closing:
+		return errClosing
+	case len(s.rooms) >= s.cfg.Limits.Rooms:
+		return errRoomLimit
+	}
+	a := newActor(s, name)
+	arrange(a)
+	s.rooms[name] = a
+	s.byID[a.room.ID()] = a
+	a.post(message) // before it runs, or the empty room might end first
+	s.running.Go(a.run)
 	return nil
 }
 
@@ -323,6 +350,7 @@ func (s *Server) RemoveParticipant(roomName, identity string, reason wire.Discon
 // CloseRoom takes everybody out and ends the room. It reports whether there was one.
 func (s *Server) CloseRoom(roomName string, reason wire.DisconnectReason) bool {
 	return s.ask(roomName, func(a *actor) {
+		a.ends = wire.RoomEndDeleted
 		a.apply(a.room.Close(time.Now(), reasonFromWire(reason), room.Disconnect))
 	})
 }
@@ -348,6 +376,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.closing = true
 	for _, a := range s.rooms {
 		a.post(func(a *actor) {
+			a.ends = wire.RoomEndShutdown
 			a.apply(a.room.Close(time.Now(), room.ServerShutdown, room.Reconnect))
 		})
 	}

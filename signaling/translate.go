@@ -111,6 +111,7 @@ func roomInfo(d room.Description) *wire.Room {
 	return &wire.Room{
 		Sid: d.ID, Name: d.Name, Metadata: d.Metadata,
 		CreationTime: d.CreatedAt.Unix(), CreationTimeMs: d.CreatedAt.UnixMilli(),
+		EmptyTimeout: uint32(d.EmptyTimeout / time.Second), DepartureTimeout: uint32(d.DepartureTimeout / time.Second),
 		MaxParticipants: uint32(d.Max), NumParticipants: uint32(d.Participants), NumPublishers: uint32(d.Publishers),
 	}
 }

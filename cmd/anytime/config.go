@@ -27,6 +27,7 @@ type config struct {
 	media    mediaConfig
 	turn     turnConfig
 	people   peopleConfig
+	webhooks webhookConfig
 }
 
 type httpConfig struct {
@@ -58,6 +59,11 @@ type turnConfig struct {
 
 type peopleConfig struct {
 	registration string
+}
+
+type webhookConfig struct {
+	urls         []string
+	allowPrivate bool
 }
 
 // off is what a listener's address is set to for there to be none.
@@ -94,6 +100,9 @@ func (c *config) flags() *flag.FlagSet {
 	f.StringVar(&c.turn.tls, "turn-tls", ":5349", "`address` of TURN over TLS; served when there is a certificate; off: none")
 
 	f.StringVar(&c.people.registration, "registration", "invite", "who may sign up on a new server: open, invite or closed; the operator can change it later")
+
+	f.Func("webhook", "comma-separated `URLs` that are told what happens in rooms, signed with the API secret; empty: none", list(&c.webhooks.urls, webhookURL))
+	f.BoolVar(&c.webhooks.allowPrivate, "webhook-allow-private", false, "let webhooks reach loopback and private addresses, not only public ones")
 	return f
 }
 

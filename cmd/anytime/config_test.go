@@ -50,6 +50,8 @@ func TestConfigRefuses(t *testing.T) {
 		"two certificates": {args: []string{"--domain", "call.example.org", "--self-signed"}, want: "leave it out"},
 		"negative delay":   {args: []string{"--batch-delay", "-1ms"}, want: "0 or more"},
 		"level":            {args: []string{"--log-level", "loud"}, want: "loud"},
+		"webhook":          {args: []string{"--webhook", "ftp://example.com"}, want: "http or https URL"},
+		"webhook's user":   {args: []string{"--webhook", "https://u:p@example.com"}, want: "without user"},
 		"database":         {args: []string{"--database", "mysql://x"}, want: "postgres://"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -192,6 +192,7 @@ func (n *node) handler() http.Handler {
 	rooms := n.signaling.Handler()
 	mux.Handle("/rtc", rooms)
 	mux.Handle("/rtc/", rooms)
+	mux.Handle("/twirp/", n.signaling.API())
 	mux.Handle("/v1/", n.companion.Handler())
 	mux.Handle("/", web.Handler())
 	return mux

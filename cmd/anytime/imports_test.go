@@ -23,6 +23,7 @@ var services = map[string][]string{
 	"turn":      {"sfu/udp"},
 	"companion": {"signaling/call"},
 	"cluster":   nil,
+	"dialer":    nil,
 	"web":       nil,
 }
 

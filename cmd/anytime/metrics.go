@@ -42,6 +42,16 @@ func (n *node) figures() []metric {
 		{name: "publications", help: "Tracks published.", value: float64(publications)},
 		{name: "subscriptions", help: "Tracks forwarded, one for each that receives.", value: float64(subscriptions)},
 	}
+	if n.webhooks != nil {
+		told := n.webhooks.Stats()
+		list = append(list,
+			metric{name: "webhook_waiting", help: "Webhook events that have not arrived yet.", value: float64(told.Waiting)},
+			metric{name: "webhook_delivered_total", help: "Webhook events that arrived.", value: float64(told.Delivered), grows: true},
+			metric{name: "webhook_retried_total", help: "Attempts repeated after a failure.", value: float64(told.Retried), grows: true},
+			metric{name: "webhook_failed_total", help: "Webhook events given up after their last attempt or a refusal.", value: float64(told.Failed), grows: true},
+			metric{name: "webhook_dropped_total", help: "Webhook events dropped because too many waited or the server stopped.", value: float64(told.Dropped), grows: true},
+		)
+	}
 	if n.splitter != nil {
 		shared := n.splitter.stats()
 		list = append(list,

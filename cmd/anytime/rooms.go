@@ -70,8 +70,9 @@ func (n *node) clientAddr(r *http.Request) netip.Addr {
 	return companion.ClientAddr(r, n.config.http.trustedProxies)
 }
 
-// observe tells the companion who is in the rooms of its calls.
+// observe tells webhooks what happens in rooms, and the companion who is in the rooms of its calls.
 func (n *node) observe(e signaling.RoomEvent) {
+	n.tellWebhooks(e)
 	if !strings.HasPrefix(e.Room, callPrefix) {
 		return
 	}

@@ -16,6 +16,7 @@ import (
 	"anytime/companion/sqlstore"
 	"anytime/sfu"
 	"anytime/signaling"
+	"anytime/signaling/webhook"
 	"anytime/turn"
 )
 
@@ -67,6 +68,7 @@ type node struct {
 	turnURLs  []string
 	signaling *signaling.Server
 	companion *companion.Server
+	webhooks  *webhook.Sender // nil without --webhook
 
 	plain, secure net.Listener // HTTP and HTTPS; secure is nil without a certificate
 	certificates  *certificates
@@ -83,14 +85,15 @@ type node struct {
 //  2. every port for HTTP and HTTPS, so that one that is taken shows before anything runs
 //  3. the SFU, whose addresses the TURN relay needs to know
 //  4. TURN, so that the first client that joins is given a relay that answers
-//  5. signaling, then the companion, which hands out tokens for it
+//  5. webhooks, which hear of rooms to their end; signaling; then the companion, which hands out
+//     tokens for it
 //  6. HTTP is served, once all it leads to is there
 //
 // On the way down the listeners refuse newcomers first, then the companion stops ringing, rooms
 // are told to leave, media ends, and the database closes when nobody can write any more.
 func (n *node) start(ctx context.Context) error {
 	steps := []func(context.Context) error{
-		n.openData, n.openPorts, n.openMedia, n.openTURN, n.openSignaling, n.openCompanion, n.serveHTTP,
+		n.openData, n.openPorts, n.openMedia, n.openTURN, n.openWebhooks, n.openSignaling, n.openCompanion, n.serveHTTP,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {

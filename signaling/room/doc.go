@@ -8,7 +8,8 @@
 //  2. AddTrack, TrackStarted, TrackEnded, SetMuted and UpdateTrack move publications (publish.go).
 //  3. UpdateSubscription, Configure, SetSubscriptionPermission, Subscribed and SubscriptionFailed
 //     move subscriptions (subscribe.go).
-//  4. UpdateMetadata, SetPermission, SetRoomMetadata and Speakers change what is shown (present.go).
+//  4. UpdateMetadata, SetPermission, SetRoomMetadata and Speakers change what is shown (present.go),
+//     SetPolicy how long the room stays and how many it takes (policy.go).
 //  5. Every event ends in settle, which says to whom the changes are told: at once in a small room,
 //     coalesced over a short interval in a large one (present.go).
 //

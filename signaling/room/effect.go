@@ -102,6 +102,8 @@ type (
 	// ParticipantJoined and ParticipantLeft come once each per participant.
 	ParticipantJoined struct{ Participant Info }
 	ParticipantLeft   struct{ Participant Info }
+	// ParticipantActive: its media connected for the first time.
+	ParticipantActive struct{ Participant Info }
 	// ParticipantLost: its connection broke, and it has the departure grace to come back; then
 	// ParticipantBack or ParticipantLeft follows.
 	ParticipantLost struct{ Participant Info }
@@ -137,6 +139,7 @@ func (Configure) effect()                  {}
 func (RestartICE) effect()                 {}
 func (ParticipantJoined) effect()          {}
 func (ParticipantLeft) effect()            {}
+func (ParticipantActive) effect()          {}
 func (ParticipantLost) effect()            {}
 func (ParticipantBack) effect()            {}
 func (TrackPublished) effect()             {}
@@ -159,6 +162,9 @@ type Description struct {
 	Participants int // visible ones
 	Publishers   int
 	Max          int // 0 is no limit
+	// EmptyTimeout and DepartureTimeout are how long it stays while nobody has come, and after the
+	// last has left.
+	EmptyTimeout, DepartureTimeout time.Duration
 }
 
 // Speaker is a participant whose voice is heard.

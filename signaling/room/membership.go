@@ -15,7 +15,7 @@ func (r *Room) Join(now time.Time, profile Profile) ([]Effect, error) {
 		return nil, refuse(Invalid, "a participant needs an identity and a fresh id")
 	}
 	old := r.byIdentity[profile.Identity]
-	if old == nil && len(r.order) >= r.limits.Participants {
+	if old == nil && len(r.order) >= r.capacity() {
 		return nil, refuse(LimitExceeded, "the room is full")
 	}
 	if old != nil {
@@ -137,8 +137,9 @@ func (r *Room) TransportChanged(now time.Time, id string, publisher bool, state 
 	switch state {
 	case TransportConnected:
 		if p.state != Active {
-			p.state = Active
+			p.state, p.activated = Active, true
 			r.changed(p)
+			r.emit(ParticipantActive{Participant: p.info()})
 		}
 		if p.attached {
 			p.deadline = time.Time{}
@@ -213,7 +214,7 @@ func (r *Room) NextDeadline() time.Time {
 		earlier(p.deadline)
 	}
 	if !r.finished && len(r.order) == 0 {
-		earlier(r.emptySince.Add(max(r.limits.EmptyTimeout, 0)))
+		earlier(r.emptySince.Add(r.emptyTimeout(r.visited)))
 	}
 	return next
 }
@@ -233,7 +234,7 @@ func (r *Room) Tick(now time.Time) []Effect {
 		r.flush()
 	}
 	out := r.take(now)
-	if !r.finished && len(r.order) == 0 && !now.Before(r.emptySince.Add(max(r.limits.EmptyTimeout, 0))) {
+	if !r.finished && len(r.order) == 0 && !now.Before(r.emptySince.Add(r.emptyTimeout(r.visited))) {
 		r.finished = true
 		out = append(out, Finished{})
 	}
@@ -244,7 +245,7 @@ func (r *Room) add(p *participant) {
 	r.order = append(r.order, p)
 	r.byID[p.ID] = p
 	r.byIdentity[p.Identity] = p
-	r.roomChanged = true
+	r.roomChanged, r.visited = true, true
 }
 
 // depart takes p out. The order matters: its client is told, nobody stays subscribed to it, then

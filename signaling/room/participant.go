@@ -80,6 +80,7 @@ type Info struct {
 	JoinedAt  time.Time
 	Version   uint32
 	Publisher bool // has at least one track
+	Activated bool // was Active at least once
 	Tracks    []Track
 	Reason    Reason // when Departed
 }
@@ -97,11 +98,13 @@ const (
 // participant is the room's record of one participant.
 type participant struct {
 	Profile
-	state    State
-	joinedAt time.Time
-	version  uint32
-	quality  Quality
-	tracks   []*track // in the order of publication
+	state State
+	// activated: it was Active at least once.
+	activated bool
+	joinedAt  time.Time
+	version   uint32
+	quality   Quality
+	tracks    []*track // in the order of publication
 
 	// remote participants live on another node: no connection, no media here.
 	remote bool
@@ -123,6 +126,7 @@ func (p *participant) info() Info {
 		JoinedAt:  p.joinedAt,
 		Version:   p.version,
 		Publisher: len(p.tracks) > 0,
+		Activated: p.activated,
 	}
 	i.Attributes = maps.Clone(p.Attributes)
 	for _, t := range p.tracks {

@@ -50,6 +50,8 @@ type Room struct {
 	metadata  string
 	createdAt time.Time
 	limits    Limits
+	policy    Policy
+	visited   bool // somebody has been here
 
 	order      []*participant // in the order of joining
 	byID       map[string]*participant
@@ -81,7 +83,8 @@ func (r *Room) ID() string { return r.id }
 
 // Describe returns what the room shows of itself.
 func (r *Room) Describe() Description {
-	d := Description{ID: r.id, Name: r.name, Metadata: r.metadata, CreatedAt: r.createdAt, Max: r.limits.Participants}
+	d := Description{ID: r.id, Name: r.name, Metadata: r.metadata, CreatedAt: r.createdAt, Max: r.capacity()}
+	d.EmptyTimeout, d.DepartureTimeout = r.emptyTimeout(false), r.emptyTimeout(true)
 	for _, p := range r.order {
 		if p.visible() {
 			d.Participants++

@@ -84,6 +84,8 @@ func brief(effects []Effect) []string {
 			out = append(out, fmt.Sprintf("leave>%s %d %d", e.To, e.Action, e.Reason))
 		case ParticipantJoined:
 			out = append(out, "joined "+e.Participant.Identity)
+		case ParticipantActive:
+			out = append(out, "active "+e.Participant.Identity)
 		case ParticipantLost:
 			out = append(out, "lost "+e.Participant.Identity)
 		case ParticipantBack:
@@ -150,7 +152,7 @@ func TestJoinAndLeave(t *testing.T) {
 	s.last = s.TransportChanged(t0, "PA_bob", true, TransportConnected)
 	s.want() // the publisher is not the primary transport
 	s.last = s.TransportChanged(t0, "PA_bob", false, TransportConnected)
-	s.want("update>PA_ann,PA_bob bob:active")
+	s.want("active bob", "update>PA_ann,PA_bob bob:active")
 	s.last = s.TransportChanged(t0, "PA_bob", false, TransportConnected)
 	s.want()
 

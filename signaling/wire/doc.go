@@ -8,7 +8,8 @@
 //  2. token.go  verifies the access token and yields its Claims; mints tokens and refreshed tokens.
 //  3. frame.go  turns one WebSocket frame into a SignalRequest, and a SignalResponse into a frame.
 //     Data channel payloads (DataPacket) have the same treatment.
-//  4. messages.go names the messages; ids.go makes the ids that appear in them.
+//  4. messages.go names the messages, api.go those of the server API and of webhooks; ids.go makes the
+//     ids that appear in them.
 //
 // Everything here is bounded: a query value, a token, a frame, a data packet beyond its limit is
 // refused with an error that says what was expected. Unknown protobuf fields are ignored, as the

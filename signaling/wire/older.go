@@ -33,3 +33,15 @@ func FillOlder(t *TrackInfo, stereo, disableDTX bool, layers []*VideoLayer) {
 	t.Stereo, t.DisableDtx = stereo, disableDTX
 	t.Layers, t.Simulcast = layers, len(layers) > 1
 }
+
+// ServerData makes the data packet that SendData asks for. Its sender is nobody.
+func ServerData(r *SendDataRequest) *DataPacket {
+	user := &UserPacket{
+		Payload: r.GetData(), Topic: r.Topic, Nonce: r.GetNonce(),
+		DestinationSids: r.GetDestinationSids(), DestinationIdentities: r.GetDestinationIdentities(),
+	}
+	return &DataPacket{Kind: r.GetKind(), Value: &DataUser{User: user}, DestinationIdentities: r.GetDestinationIdentities()}
+}
+
+// IsRecorder reports whether a permission is a recorder's.
+func IsRecorder(p *ParticipantPermission) bool { return p.GetRecorder() }

@@ -32,9 +32,10 @@ type Claims struct {
 	// SHA256 of a request body, in webhook tokens only.
 	SHA256 string
 
-	// APIKey issued the token; ExpiresAt is its end. Set by Verify, ignored by Mint.
-	APIKey    string
-	ExpiresAt time.Time
+	// APIKey issued the token, which is valid from NotBefore (zero when it doesn't say) to ExpiresAt.
+	// Set by Verify, ignored by Mint.
+	APIKey               string
+	NotBefore, ExpiresAt time.Time
 }
 
 // Grant is the "video" claim. A permission that a token leaves out (nil) is allowed, but for
@@ -185,6 +186,9 @@ func VerifyAt(token string, keys func(apiKey string) (secret string, ok bool), n
 		Identity: claims.Subject, Name: claims.Name, Metadata: claims.Metadata,
 		Attributes: claims.Attributes, Kind: claims.Kind, SHA256: claims.SHA256,
 		APIKey: claims.Issuer, ExpiresAt: claims.ExpiresAt.Time,
+	}
+	if claims.NotBefore != nil {
+		out.NotBefore = claims.NotBefore.Time
 	}
 	if claims.Video != nil {
 		out.Video = *claims.Video

@@ -58,6 +58,10 @@ func TestTokenRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	in.APIKey, in.ExpiresAt = key, now.Add(time.Minute)
+	if !out.NotBefore.Equal(now) {
+		t.Errorf("valid from %v, want %v", out.NotBefore, now)
+	}
+	in.NotBefore = out.NotBefore
 	if !out.ExpiresAt.Equal(in.ExpiresAt) {
 		t.Errorf("expires at %v, want %v", out.ExpiresAt, in.ExpiresAt)
 	}
