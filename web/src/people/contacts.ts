@@ -96,8 +96,12 @@ export class People {
     }
   }
 
-  async find(name: string): Promise<Person> {
-    return this.known(normalName(name)) ?? (await this.#api.person(normalName(name)));
+  /** Whoever has exactly this name; rejects with the server's sentence when nobody has. */
+  async find(text: string): Promise<Person> {
+    const name = normalName(text);
+    const { value } = this.lookup;
+    if (value.state === "found" && value.name === name) return value.person;
+    return this.known(name) ?? (await this.#api.person(name));
   }
 
   async add(name: string): Promise<Person> {

@@ -14,6 +14,8 @@ export interface Preferences {
   sounds: boolean;
   /** Shows a notification for a call while the page is hidden. */
   notifications: boolean;
+  /** The offer to turn notifications on was put away. */
+  notifyHintDone: boolean;
   /** Who signed in here last: offered in the form. */
   lastName: string;
 }
@@ -26,6 +28,7 @@ export const defaults: Preferences = {
   originalSound: false,
   sounds: true,
   notifications: true,
+  notifyHintDone: false,
   lastName: "",
 };
 

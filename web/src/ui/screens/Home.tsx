@@ -51,6 +51,7 @@ export function PeoplePane({ me, selected }: { me: Account; selected: string | n
           </>
         )}
         {!loaded && <Skeleton />}
+        {contacts.length > 0 && name === "" && <NotifyHint />}
         {requested.length > 0 && name === "" && (
           <List title="Asked" count={requested.length}>
             {requested.map((p) => (
@@ -232,6 +233,27 @@ function List({ title, count, children }: { title: string; count: number; childr
       </h2>
       <ul className="rows">{children}</ul>
     </section>
+  );
+}
+
+/** Offers notifications once, where somebody might miss a call without them. */
+function NotifyHint() {
+  const { preferences } = useApp();
+  const { notifyHintDone } = useStore(preferences);
+  const [permission, setPermission] = useState(typeof Notification === "undefined" ? "denied" : Notification.permission);
+  if (notifyHintDone || permission !== "default") return null;
+  const done = (): void => preferences.update((p) => ({ ...p, notifyHintDone: true }));
+  const turnOn = async (): Promise<void> => {
+    setPermission(await Notification.requestPermission());
+    done();
+  };
+  return (
+    <div className="notify-hint" data-testid="notify-hint">
+      <Icon name="bell" size={22} />
+      <p>Be told of calls while this page is hidden.</p>
+      <Button onClick={() => void turnOn()}>Turn on</Button>
+      <IconButton label="Not now" icon="close" size={16} onClick={done} />
+    </div>
   );
 }
 
