@@ -6,6 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SOURCES  = $(shell git ls-files -co --exclude-standard -- '*.go' '*.sql' go.mod go.sum)
 PAGES    = $(shell git ls-files -co --exclude-standard -- web ':!web/e2e' ':!*.go')
 
+.NOTPARALLEL:
 .PHONY: help run lan build check test unit race fuzz bench e2e tools clean
 
 help: ## what each target does

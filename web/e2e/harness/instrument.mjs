@@ -13,9 +13,9 @@
  * `window.__e2e` is what it leaves there.
  */
 
-/** The picture that every person's camera makes. 640×360 at 15 frames per second is
+/** The picture that every person's camera makes. 640×360 at 10 frames per second is
  * enough for two simulcast layers, and little enough for three browsers on two cores. */
-export const CAMERA = { width: 640, height: 360, fps: 15 };
+export const CAMERA = { width: 640, height: 360, fps: 10 };
 
 /** Each person's own tone, in Hz: far apart, and within the band of every Opus mode. */
 export const toneOf = (id) => 440 + 260 * id;
