@@ -259,10 +259,13 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 		pub.room.observe(pub.voice, level, codec.Duration(kind, p.payload()))
 	}
 	first := l.seen.Swap(int64(max(at, 1))) == 0
-	if l.silent.Swap(false) || first {
-		if pub.cfg.Kind == Video {
-			pub.retarget(at)
-		}
+	l.missed.Store(0)
+	changed := l.silent.Swap(false) || first
+	if f.Marker && !rtx {
+		changed = l.outrun(at) || changed
+	}
+	if changed && pub.cfg.Kind == Video {
+		pub.retarget(at)
 	}
 	pub.deliver(p)
 }

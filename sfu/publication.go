@@ -55,6 +55,14 @@ type PublicationConfig struct {
 // layerSilence is how long a simulcast layer may send nothing before its subscribers are moved to another.
 const layerSilence = 3 * time.Second
 
+// A simulcast encoder sends each picture in every layer. One that sends nothing while another sends so many pictures, and
+// for so long, was stopped by its publisher, for want of bandwidth or of processor time: a browser does that at any moment,
+// and whoever watches that layer must not wait for [layerSilence].
+const (
+	layerMissed = 3 // pictures
+	layerPause  = 200 * time.Millisecond
+)
+
 // publication is one announced track of a participant.
 type publication struct {
 	cfg   PublicationConfig
@@ -311,6 +319,7 @@ type layer struct {
 	keyframes keyframeRequests
 	seen      atomic.Int64 // server time of the latest packet, 0 = none yet
 	silent    atomic.Bool  // subscribers have been moved away
+	missed    atomic.Int32 // pictures that other layers sent since seen
 
 	mu        sync.Mutex
 	ssrc      uint32 // as the publisher sends it, 0 before the first packet
@@ -350,7 +359,22 @@ func newLayer(pub *publication, index uint8) *layer {
 
 func (l *layer) live(now time.Duration) bool {
 	seen := time.Duration(l.seen.Load())
-	return seen != 0 && now-seen < layerSilence
+	return seen != 0 && !l.silent.Load() && now-seen < layerSilence
+}
+
+// outrun tells the other layers that this one has sent a picture. It reports whether one of them was found to have
+// stopped.
+func (l *layer) outrun(now time.Duration) (stopped bool) {
+	for i := range l.pub.layers {
+		o := l.pub.layers[i].Load()
+		if o == nil || o == l || o.seen.Load() == 0 {
+			continue
+		}
+		if o.missed.Add(1) >= layerMissed && now-time.Duration(o.seen.Load()) >= layerPause && !o.silent.Swap(true) {
+			stopped = true
+		}
+	}
+	return stopped
 }
 
 func (l *layer) setLine(line forward.Line) {

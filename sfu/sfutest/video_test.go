@@ -74,6 +74,23 @@ func TestLayerThatStops(t *testing.T) {
 	if s, err := r.Check("TR_v", 0); err != nil || s.Missing != 0 {
 		t.Fatalf("%+v, %v", s, err)
 	}
+	// Counted in the source's pictures, because a busy machine has its own idea of time: the next layer is shown a good
+	// third of a second after the one that stopped, not when that one has been silent for long.
+	packets := r.Packets()
+	var longest, last uint32
+	for _, p := range packets {
+		if p.Padding {
+			continue
+		}
+		if last != 0 && p.Frame > last {
+			longest = max(longest, p.Frame-last)
+		}
+		last = p.Frame
+	}
+	if longest > 15 {
+		t.Errorf("the picture stood still for %d frames when its layer stopped", longest)
+	}
+	t.Logf("the longest jump was %d frames", longest)
 }
 
 func TestLateJoinerGetsAKeyframeWithinASecond(t *testing.T) {
