@@ -132,9 +132,9 @@ func TestRefusalsBeforeTheUpgrade(t *testing.T) {
 	if status, _ := w.get("/rtc/validate", http.Header{"Cookie": {"access_token=" + good}}); status != 401 {
 		t.Errorf("a cookie: %d, want 401", status)
 	}
-	for _, path := range []string{"/rtc/v1", "/rtc/v1/validate"} {
-		if status, _ := w.get(path+"?access_token="+good, nil); status != 404 {
-			t.Errorf("%s: %d, want 404", path, status)
+	for _, path := range []string{"/rtc/v1/validate"} {
+		if status, text := w.get(path+"?access_token="+good, nil); status != 400 || !strings.Contains(text, "join_request") {
+			t.Errorf("%s without join_request: %d %q, want 400", path, status, text)
 		}
 	}
 	if status, _ := w.get("/rtc?access_token="+good, nil); status != http.StatusUpgradeRequired {
