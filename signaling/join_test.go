@@ -294,3 +294,51 @@ func TestShutdownTellsClientsToReconnect(t *testing.T) {
 		t.Errorf("a join after shutdown: %v, %v", resp, err)
 	}
 }
+
+// TestSinglePeerConnection: the join request's first offer is answered right after the join, with the offer's id and the
+// tracks by mid; the session resumes in its own mode alone.
+func TestSinglePeerConnection(t *testing.T) {
+	w := newWorld(t, nil)
+	query := func(m *wire.JoinRequest) url.Values {
+		text, err := wire.EncodeJoinRequest(m, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return url.Values{"join_request": {text}}
+	}
+	ann := w.join("r", "ann", nil, query(&wire.JoinRequest{
+		AddTrackRequests: []*wire.AddTrackRequest{{Cid: "mic", Type: wire.TrackAudio}},
+		PublisherOffer:   &wire.SessionDescription{Type: "offer", Sdp: "v=0\r\na=msid:- mic\r\n", Id: 7},
+	}))
+	if ann.joined.SubscriberPrimary {
+		t.Error("a single peer connection got subscriber_primary")
+	}
+	ann.until("the bundled track", func(m *wire.SignalResponse) bool { return m.GetTrackPublished().GetCid() == "mic" })
+	ann.until("the answer", func(m *wire.SignalResponse) bool {
+		if m.GetOffer() != nil {
+			t.Error("the server offers")
+		}
+		return m.GetAnswer().GetId() == 7 && len(m.GetAnswer().GetMidToTrackId()) == 1
+	})
+	w.media.peer(ann.id).cfg.Notify(SectionsNeeded{Audio: 2, Video: 1})
+	ann.until("the requirement", func(m *wire.SignalResponse) bool {
+		return m.GetMediaSectionsRequirement().GetNumAudios() == 2 && m.GetMediaSectionsRequirement().GetNumVideos() == 1
+	})
+	ann.send(&wire.SignalRequest{Message: &wire.RequestAnswer{Answer: &wire.SessionDescription{Type: "answer", Sdp: "v=0"}}})
+	ann.until("the refusal of an answer", func(m *wire.SignalResponse) bool { return m.GetRequestResponse().GetReason() == wire.RequestInvalid })
+
+	for want, q := range map[string]url.Values{
+		"leave":     {"reconnect": {"1"}, "sid": {ann.id}},
+		"reconnect": query(&wire.JoinRequest{Reconnect: true, ParticipantSid: ann.id}),
+	} {
+		ws, _, err := w.dial(ann.tok, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ws.Close()
+		again := &peer{t: t, w: w, ws: ws}
+		if kind := wire.ResponseKind(again.read()); kind != want {
+			t.Errorf("resumed with %s, want %s", kind, want)
+		}
+	}
+}
