@@ -35,9 +35,9 @@ var (
 // channel is one of the data channels on which we send.
 type channel struct {
 	reliable bool
-	dc       *webrtc.DataChannel
 
 	mu      sync.Mutex
+	dc      *webrtc.DataChannel // the one that opened last
 	open    bool
 	early   [][]byte
 	bytes   int
@@ -59,19 +59,26 @@ func (t *transport) openChannels() error {
 		if err != nil {
 			return fmt.Errorf("making data channel %s: %w", init.label, err)
 		}
-		c := &channel{reliable: init.label == labelReliable, dc: dc}
-		dc.OnOpen(c.opened)
+		c := &channel{reliable: init.label == labelReliable}
+		dc.OnOpen(func() { c.opened(dc) })
 		dc.OnMessage(func(m webrtc.DataChannelMessage) { t.p.dataReceived(c.reliable, m.Data) })
 		t.channel[i] = c
 	}
 	return nil
 }
 
+// awaitChannels has data wait for the channels that the client opens on its one peer connection.
+func (t *transport) awaitChannels() {
+	for i := range t.channel {
+		t.channel[i] = &channel{reliable: i == 1}
+	}
+}
+
 // opened sends what came before the channel was open.
-func (c *channel) opened() {
+func (c *channel) opened(dc *webrtc.DataChannel) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.open = true
+	c.dc, c.open = dc, true
 	for _, b := range c.early {
 		if c.dc.Send(b) != nil {
 			c.dropped++
@@ -129,4 +136,12 @@ func (t *transport) accepted(dc *webrtc.DataChannel) {
 	}
 	reliable := label == labelReliable
 	dc.OnMessage(func(m webrtc.DataChannelMessage) { t.p.dataReceived(reliable, m.Data) })
+	i := 0
+	if reliable {
+		i = 1
+	}
+	if c := t.channel[i]; c != nil {
+		// With one peer connection our data goes over the client's own channels.
+		dc.OnOpen(func() { c.opened(dc) })
+	}
 }

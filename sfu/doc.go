@@ -24,7 +24,8 @@
 // negotiated; their keyframe requests are passed on; sender reports of our own go out each second.
 //
 // Control comes from signaling through [Server.Join] and the methods of [Participant] and returns as [Event] values.
-// negotiation.go offers m-lines for subscriptions, one offer at a time; media.go says which codecs and extensions we
+// negotiation.go offers m-lines for subscriptions, one offer at a time; sections.go finds them in the client's own offers
+// where it has one peer connection for both directions; media.go says which codecs and extensions we
 // speak; data.go carries data channels.
 //
 // Goroutines: Pion's own, one per server for speaker intervals, and one per participant while there is something to

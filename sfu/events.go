@@ -58,6 +58,10 @@ type OfferReady struct {
 	Tracks map[string]string
 }
 
+// SectionsNeeded asks a client with a single peer connection for a new offer: with so many more m-lines on which it
+// receives than it has, or, with none, as it is, for a change on those it has. It may be told again.
+type SectionsNeeded struct{ Audio, Video int }
+
 // CandidateFound carries a candidate that is in no description. Candidates on the shared ports are gathered before a
 // description leaves, so there is none for now.
 type CandidateFound struct {
@@ -97,6 +101,7 @@ type SubscriptionFailed struct {
 }
 
 func (OfferReady) event()         {}
+func (SectionsNeeded) event()     {}
 func (CandidateFound) event()     {}
 func (TransportState) event()     {}
 func (PublicationStarted) event() {}

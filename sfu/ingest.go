@@ -114,7 +114,9 @@ func (in *ingest) bind(mid string, pub *publication) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for _, s := range in.sections {
-		if s.mid == mid {
+		// Every offer binds anew. Browsers stop sending mid and rid once they are acknowledged, so what a source turned
+		// out to be must outlive that: it couldn't be found again.
+		if s.mid == mid && s.pub != pub {
 			s.pub = pub
 			for ssrc, src := range in.sources {
 				if src.in == s {

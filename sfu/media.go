@@ -152,10 +152,10 @@ type peerHooks struct {
 }
 
 // newPeer makes a peer connection: an API of its own for the hooks, no interceptors.
-func (s *Server) newPeer(target Target, fullICE bool, hooks peerHooks) (*webrtc.PeerConnection, error) {
+func (s *Server) newPeer(target Target, fullICE bool, hooks peerHooks) (*webrtc.PeerConnection, *webrtc.API, error) {
 	m, err := mediaEngine(target)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	e := webrtc.SettingEngine{LoggerFactory: s.pionLog, BufferFactory: hooks.buffers}
 	e.SetNet(s.sockets.net)
@@ -175,7 +175,7 @@ func (s *Server) newPeer(target Target, fullICE bool, hooks peerHooks) (*webrtc.
 	e.SetDTLSInsecureSkipHelloVerify(true) // ICE has verified the address
 	// AES-GCM costs a fifth of what AES-CM with HMAC-SHA1 does. The server chooses by its own order, so be the server.
 	if err := e.SetAnsweringDTLSRole(webrtc.DTLSRoleServer); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	e.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AEAD_AES_256_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
 	e.SetDTLSServerHelloMessageHook(func(h handshake.MessageServerHello) handshake.Message {
@@ -192,11 +192,12 @@ func (s *Server) newPeer(target Target, fullICE bool, hooks peerHooks) (*webrtc.
 
 	api := webrtc.NewAPI(webrtc.WithMediaEngine(m), webrtc.WithSettingEngine(e),
 		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
-	return api.NewPeerConnection(webrtc.Configuration{
+	pc, err := api.NewPeerConnection(webrtc.Configuration{
 		Certificates: []webrtc.Certificate{s.certificate},
 		BundlePolicy: webrtc.BundlePolicyMaxBundle,
 		SDPSemantics: webrtc.SDPSemanticsUnifiedPlan,
 	})
+	return pc, api, err
 }
 
 func profileName(p dtls.SRTPProtectionProfile) string {

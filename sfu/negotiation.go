@@ -3,6 +3,7 @@ package sfu
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,6 +33,7 @@ type negotiation struct {
 	hadVideo    bool              // an answer has told the subscriber's video codecs
 	offerID     uint32
 	publishable bool // an offer of the client's has been answered
+	single      singleState
 
 	wish        sync.Mutex
 	dirty       bool
@@ -42,9 +44,10 @@ type negotiation struct {
 	first       bool // the first offer has been made
 }
 
-// line is an m-line of the subscriber's peer connection in use.
+// line is an m-line in use by a subscription. On a single peer connection it is the client's, known by its mid.
 type line struct {
 	sub         *subscription
+	mid         string
 	sender      *webrtc.RTPSender
 	transceiver *webrtc.RTPTransceiver
 	track       *outTrack
@@ -120,21 +123,27 @@ func (n *negotiation) run() {
 		restart := n.restarting
 		n.dirty, n.restarting, n.resend = false, false, false
 		n.wish.Unlock()
-		if err := n.offer(restart); err != nil {
+		if p.cfg.Single {
+			n.require()
+		} else if err := n.offer(restart); err != nil {
 			p.log.Warn("the server's offer failed", "err", err)
 			p.notify(TransportState{Target: Subscriber, State: Failed})
 		}
 	}
 }
 
-// again tells the outstanding offer once more.
+// again tells the outstanding offer, or what is asked of the client, once more.
 func (n *negotiation) again() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.wish.Lock()
 	outstanding := n.outstanding
 	n.wish.Unlock()
-	if outstanding {
+	switch {
+	case !outstanding:
+	case n.p.cfg.Single:
+		n.p.notify(n.single.needed)
+	default:
 		n.p.notify(OfferReady{ID: n.offerID, SDP: n.text, Tracks: n.tracks})
 	}
 }
@@ -144,7 +153,7 @@ func (n *negotiation) offer(restart bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	p := n.p
-	t := p.transports[Subscriber].Load()
+	t := p.downlink()
 	changed, failed := n.reconcile(t)
 	for s, err := range failed {
 		p.drop(s)
@@ -185,10 +194,7 @@ func (n *negotiation) reconcile(t *transport) (changed bool, failed map[*subscri
 	failed = map[*subscription]error{}
 	keep := n.lines[:0]
 	for _, l := range n.lines {
-		l.sub.mu.Lock()
-		ended := l.sub.ended
-		l.sub.mu.Unlock()
-		if !ended {
+		if !l.sub.isEnded() {
 			keep = append(keep, l)
 			continue
 		}
@@ -200,18 +206,7 @@ func (n *negotiation) reconcile(t *transport) (changed bool, failed map[*subscri
 	clear(n.lines[len(keep):])
 	n.lines = keep
 
-	n.p.mu.Lock()
-	var waiting []*subscription
-	for _, s := range n.p.subs {
-		if s.line == nil {
-			waiting = append(waiting, s)
-		}
-	}
-	n.p.mu.Unlock()
-	for _, s := range waiting {
-		if !s.pub.isReady() {
-			continue
-		}
+	for _, s := range n.waiting() {
 		l, err := n.add(t, s)
 		if err != nil {
 			failed[s] = err
@@ -222,6 +217,18 @@ func (n *negotiation) reconcile(t *transport) (changed bool, failed map[*subscri
 		changed = true
 	}
 	return changed, failed
+}
+
+// waiting are the subscriptions that need an m-line and whose publication can be offered. Called with n.mu held.
+func (n *negotiation) waiting() (list []*subscription) {
+	n.p.mu.Lock()
+	for _, s := range n.p.subs {
+		if s.line == nil {
+			list = append(list, s)
+		}
+	}
+	n.p.mu.Unlock()
+	return slices.DeleteFunc(list, func(s *subscription) bool { return !s.pub.isReady() })
 }
 
 // add gives s an m-line.
@@ -264,11 +271,27 @@ func (n *negotiation) add(t *transport, s *subscription) (*line, error) {
 	if l.transceiver == nil {
 		return nil, errors.New("adding an m-line: it has no transceiver")
 	}
-	if err := l.transceiver.SetCodecPreferences(n.preferences(s.pub)); err != nil {
+	if err := prefer(l.transceiver, n.preferences(s.pub)); err != nil {
 		_ = t.pc.RemoveTrack(l.sender)
 		return nil, ErrCodec
 	}
 	return l, nil
+}
+
+// prefer sets the codecs to offer on an m-line. Pion refuses them all for one that an earlier answer has left out, such as
+// RED: then those that it takes are offered.
+func prefer(tr *webrtc.RTPTransceiver, codecs []webrtc.RTPCodecParameters) error {
+	err := tr.SetCodecPreferences(codecs)
+	if err == nil {
+		return nil
+	}
+	known := slices.DeleteFunc(slices.Clone(codecs), func(c webrtc.RTPCodecParameters) bool {
+		return tr.SetCodecPreferences([]webrtc.RTPCodecParameters{c}) != nil
+	})
+	if len(known) == 0 {
+		return err
+	}
+	return tr.SetCodecPreferences(known)
 }
 
 // preferences are the codecs to offer for a publication: its own, but on the first video m-line all, because the answer
@@ -379,28 +402,27 @@ func (n *negotiation) settle(t *transport, answer []section) {
 			continue
 		}
 		l.established = true
-		p.mu.Lock()
-		p.bySSRC[l.track.ssrc] = l.sub
-		p.mu.Unlock()
+		p.enlist(l.track.ssrc, l.sub)
 		if t.up.Load() {
 			p.feed(l.sub)
 		}
 	}
 }
 
-// Offer takes the client's offer for the publisher's peer connection, an ICE restart included, and returns the answer.
+// Offer takes the client's offer for the publisher's peer connection, an ICE restart included, and returns the answer and,
+// on a single peer connection, the ids of the tracks in it by the mids of their m-lines.
 // Errors that match [ErrDescription] are the client's fault. What was negotiated before keeps working.
-func (p *Participant) Offer(sdp string) (answer string, err error) {
+func (p *Participant) Offer(sdp string) (answer string, tracks map[string]string, err error) {
 	sections, err := parseDescription(sdp)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	n := &p.nego
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	t, err := p.publisher()
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	t.forgetCandidates()
 	err = guard(p.log, func() error {
@@ -409,13 +431,21 @@ func (p *Participant) Offer(sdp string) (answer string, err error) {
 	})
 	if err != nil {
 		n.recoverFrom(t)
-		return "", err
+		return "", nil, err
 	}
 	ours, err := parseDescription(answer)
 	if err != nil {
-		return "", fmt.Errorf("reading our own answer: %w", err)
+		return "", nil, fmt.Errorf("reading our own answer: %w", err)
 	}
 	n.publishable = true
+	if p.cfg.Single {
+		if answer, tracks, err = n.lend(t, sections, ours, answer); err != nil {
+			return "", nil, err
+		}
+		if ours, err = parseDescription(answer); err != nil {
+			return "", nil, fmt.Errorf("reading our own answer: %w", err)
+		}
+	}
 	byMid := make(map[string]*section, len(ours))
 	for i := range ours {
 		byMid[ours[i].mid] = &ours[i]
@@ -432,7 +462,7 @@ func (p *Participant) Offer(sdp string) (answer string, err error) {
 	b := p.bind()
 	p.mu.Unlock()
 	p.follow(b)
-	return answer, nil
+	return answer, tracks, nil
 }
 
 // recoverFrom makes the publisher's peer connection take offers again after one that it choked on halfway.

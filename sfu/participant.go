@@ -16,7 +16,7 @@ import (
 type ParticipantConfig struct {
 	// Room is the key of the room; ID is the participant's session id, unique in the room.
 	Room, ID string
-	// Single asks for one peer connection for both directions.
+	// Single asks for one peer connection, in the publisher's role, for both directions.
 	Single bool
 	// FullICE makes the server a full ICE agent instead of a lite one.
 	FullICE bool
@@ -61,13 +61,12 @@ type Participant struct {
 	clock   forward.SenderClock
 }
 
-// Join adds a participant to its room and starts the subscriber peer connection: its first [OfferReady] follows at once.
+// Join adds a participant to its room. With two peer connections it starts the subscriber's, whose first [OfferReady]
+// follows at once; with a single one it waits for the client's offer.
 func (s *Server) Join(cfg ParticipantConfig) (*Participant, error) {
 	switch {
 	case cfg.Room == "" || cfg.ID == "":
 		return nil, errors.New("sfu: joining needs a room and an id")
-	case cfg.Single:
-		return nil, errors.New("sfu: a single peer connection is not supported yet; join with two")
 	case cfg.Notify == nil:
 		cfg.Notify = func(Event) {}
 	}
@@ -77,6 +76,13 @@ func (s *Server) Join(cfg ParticipantConfig) (*Participant, error) {
 	p.reports = newAlarm(s.now, p.sendReports)
 	if err := s.enter(p); err != nil {
 		return nil, err
+	}
+	if cfg.Single {
+		if _, err := p.publisher(); err != nil {
+			p.Close()
+			return nil, err
+		}
+		return p, nil
 	}
 	t, err := newTransport(p, Subscriber, false, true)
 	if err == nil {
@@ -130,6 +136,14 @@ func (p *Participant) Close() {
 			}
 		}
 	})
+}
+
+// downlink returns the transport that carries the subscriptions, nil if there is none yet.
+func (p *Participant) downlink() *transport {
+	if p.cfg.Single {
+		return p.transports[Publisher].Load()
+	}
+	return p.transports[Subscriber].Load()
 }
 
 func (p *Participant) ingest() *ingest {
@@ -189,21 +203,24 @@ func (p *Participant) publisher() (*transport, error) {
 	if p.closed {
 		return nil, ErrClosed
 	}
-	t, err := newTransport(p, Publisher, true, false)
+	t, err := newTransport(p, Publisher, true, p.cfg.Single)
 	if err != nil {
 		return nil, err
+	}
+	if p.cfg.Single {
+		t.awaitChannels()
 	}
 	p.transports[Publisher].Store(t)
 	return t, nil
 }
 
-// SendData sends a message over the subscriber's data channels. Lossy messages to a slow receiver are dropped; a reliable
+// SendData sends a message over the data channels: the subscriber's, or the client's own on a single peer connection. Lossy messages to a slow receiver are dropped; a reliable
 // one gives [ErrOverflow], after which the receiver has a hole and should be closed.
 func (p *Participant) SendData(reliable bool, b []byte) error {
 	if len(b) > MaxData {
 		return ErrTooLarge
 	}
-	t := p.transports[Subscriber].Load()
+	t := p.downlink()
 	if t == nil || t.closed.Load() {
 		return ErrClosed
 	}
@@ -222,7 +239,8 @@ func (p *Participant) dataReceived(reliable bool, b []byte) {
 }
 
 // RestartICE restarts the ICE of the subscriber's peer connection with a new offer. The publisher's is restarted by the
-// client's own offer, so for it there is nothing to do.
+// client's own offer, so for it there is nothing to do; on a single peer connection what was asked of the client, and may
+// have been lost, is asked again.
 func (p *Participant) RestartICE(target Target) {
 	if target == Subscriber {
 		p.nego.restart()

@@ -78,6 +78,13 @@ func (p *Participant) subscription(trackID string) *subscription {
 	return p.subs[trackID]
 }
 
+// enlist makes feedback on an SSRC find its subscription.
+func (p *Participant) enlist(ssrc uint32, s *subscription) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bySSRC[ssrc] = s
+}
+
 func (p *Participant) subscriptionOf(ssrc uint32) *subscription {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -112,7 +119,7 @@ func (p *Participant) feed(s *subscription) {
 
 // sendReports is the alarm of sender reports.
 func (p *Participant) sendReports(now time.Duration) time.Duration {
-	t := p.transports[Subscriber].Load()
+	t := p.downlink()
 	if t == nil {
 		return 0
 	}

@@ -396,6 +396,12 @@ func (s *subscription) end() bool {
 	return !was
 }
 
+func (s *subscription) isEnded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
 // report returns the subscription's own sender report, with the source description that RFC 3550 section 6.1 wants
 // beside it. ok is false while nothing is being sent or the publisher hasn't reported yet.
 func (s *subscription) report(now time.Duration, wall time.Time) (out []rtcp.Packet, ok bool) {

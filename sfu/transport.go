@@ -29,7 +29,8 @@ type transport struct {
 	back    *returns // nil if it doesn't subscribe here
 	out     *egress
 	sink    pionSink
-	channel [2]*channel // by reliability: lossy, reliable; nil if none
+	sender  *webrtc.RTPSender // see openSender; nil where m-lines have senders of their own
+	channel [2]*channel       // by reliability: lossy, reliable; nil if none
 
 	gathered chan struct{}
 	profile  atomic.Value // string
@@ -61,7 +62,7 @@ func newTransport(p *Participant, target Target, publishes, subscribes bool) (*t
 		t.out = newEgress(&t.sink, p.server.cfg.BatchDelay, p.server.now)
 		t.back = &returns{find: p.subscriptionOf, transport: t.transportFeedback, bitrate: t.estimated}
 	}
-	pc, err := p.server.newPeer(target, p.cfg.FullICE, peerHooks{
+	pc, api, err := p.server.newPeer(target, p.cfg.FullICE, peerHooks{
 		buffers: t.buffer,
 		profile: func(name string) { t.profile.Store(name) },
 	})
@@ -70,6 +71,12 @@ func newTransport(p *Participant, target Target, publishes, subscribes bool) (*t
 		return nil, fmt.Errorf("making a peer connection: %w", err)
 	}
 	t.pc = pc
+	if publishes && subscribes {
+		if err := t.openSender(api); err != nil {
+			t.close()
+			return nil, fmt.Errorf("making a sender: %w", err)
+		}
+	}
 	pc.OnICECandidate(func(c *webrtc.ICECandidate) {
 		if c == nil {
 			select {
@@ -124,6 +131,9 @@ func (t *transport) advance() (up bool) {
 func (t *transport) close() {
 	if t.closed.Swap(true) {
 		return
+	}
+	if t.sender != nil {
+		_ = t.sender.Stop() // it fails where nothing was ever sent
 	}
 	if err := t.pc.GracefulClose(); err != nil {
 		t.p.log.Debug("closing a peer connection", "target", t.target, "err", err)

@@ -97,14 +97,14 @@ func (a *actor) onOffer(s *session, m *wire.SignalRequest) error {
 
 // onAnswered passes the answer to a client's offer on. "Echo the offer's id": clients drop answers
 // to offers that they have replaced.
-func (a *actor) onAnswered(s *session, id uint32, answer string, err error) {
+func (a *actor) onAnswered(s *session, id uint32, answer Answer, err error) {
 	if a.sessions[s.id] != s {
 		return
 	}
 	if err == nil {
 		s.badOffers = 0
 		a.send(s, &wire.SignalResponse{Message: &wire.ResponseAnswer{Answer: &wire.SessionDescription{
-			Type: "answer", Sdp: answer, Id: id,
+			Type: "answer", Sdp: answer.SDP, Id: id, MidToTrackId: answer.MidToTrack,
 		}}})
 		return
 	}

@@ -17,19 +17,16 @@ import (
 // authorizeTimeout bounds one call of Config.Authorize.
 const authorizeTimeout = 10 * time.Second
 
-// Handler serves /rtc and /rtc/validate. The paths of the newer contract, /rtc/v1 and
-// /rtc/v1/validate, answer 404: SDKs then fall back to /rtc.
+// Handler serves /rtc and /rtc/v1, and /validate below each. Whether a client has one peer connection
+// or two is up to its query, not to the path: see wire.ParseJoinQuery.
 //
 // The token alone says who asks: cookies are ignored, so that any origin may connect.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /rtc", s.serveRTC)
 	mux.HandleFunc("GET /rtc/validate", s.serveValidate)
-	notYet := func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "this server does not speak /rtc/v1: use /rtc", http.StatusNotFound)
-	}
-	mux.HandleFunc("GET /rtc/v1", notYet)
-	mux.HandleFunc("GET /rtc/v1/validate", notYet)
+	mux.HandleFunc("GET /rtc/v1", s.serveRTC)
+	mux.HandleFunc("GET /rtc/v1/validate", s.serveValidate)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Access-Control-Allow-Origin", "*")

@@ -132,9 +132,9 @@ func TestRefusalsBeforeTheUpgrade(t *testing.T) {
 	if status, _ := w.get("/rtc/validate", http.Header{"Cookie": {"access_token=" + good}}); status != 401 {
 		t.Errorf("a cookie: %d, want 401", status)
 	}
-	for _, path := range []string{"/rtc/v1", "/rtc/v1/validate"} {
-		if status, _ := w.get(path+"?access_token="+good, nil); status != 404 {
-			t.Errorf("%s: %d, want 404", path, status)
+	for _, path := range []string{"/rtc/v1/validate"} {
+		if status, text := w.get(path+"?access_token="+good, nil); status != 400 || !strings.Contains(text, "join_request") {
+			t.Errorf("%s without join_request: %d %q, want 400", path, status, text)
 		}
 	}
 	if status, _ := w.get("/rtc?access_token="+good, nil); status != http.StatusUpgradeRequired {
@@ -292,5 +292,53 @@ func TestShutdownTellsClientsToReconnect(t *testing.T) {
 	}
 	if _, resp, err := w.dial(token(t, "r", "bob", nil), nil); err == nil || resp.StatusCode != 503 {
 		t.Errorf("a join after shutdown: %v, %v", resp, err)
+	}
+}
+
+// TestSinglePeerConnection: the join request's first offer is answered right after the join, with the offer's id and the
+// tracks by mid; the session resumes in its own mode alone.
+func TestSinglePeerConnection(t *testing.T) {
+	w := newWorld(t, nil)
+	query := func(m *wire.JoinRequest) url.Values {
+		text, err := wire.EncodeJoinRequest(m, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return url.Values{"join_request": {text}}
+	}
+	ann := w.join("r", "ann", nil, query(&wire.JoinRequest{
+		AddTrackRequests: []*wire.AddTrackRequest{{Cid: "mic", Type: wire.TrackAudio}},
+		PublisherOffer:   &wire.SessionDescription{Type: "offer", Sdp: "v=0\r\na=msid:- mic\r\n", Id: 7},
+	}))
+	if ann.joined.SubscriberPrimary {
+		t.Error("a single peer connection got subscriber_primary")
+	}
+	ann.until("the bundled track", func(m *wire.SignalResponse) bool { return m.GetTrackPublished().GetCid() == "mic" })
+	ann.until("the answer", func(m *wire.SignalResponse) bool {
+		if m.GetOffer() != nil {
+			t.Error("the server offers")
+		}
+		return m.GetAnswer().GetId() == 7 && len(m.GetAnswer().GetMidToTrackId()) == 1
+	})
+	w.media.peer(ann.id).cfg.Notify(SectionsNeeded{Audio: 2, Video: 1})
+	ann.until("the requirement", func(m *wire.SignalResponse) bool {
+		return m.GetMediaSectionsRequirement().GetNumAudios() == 2 && m.GetMediaSectionsRequirement().GetNumVideos() == 1
+	})
+	ann.send(&wire.SignalRequest{Message: &wire.RequestAnswer{Answer: &wire.SessionDescription{Type: "answer", Sdp: "v=0"}}})
+	ann.until("the refusal of an answer", func(m *wire.SignalResponse) bool { return m.GetRequestResponse().GetReason() == wire.RequestInvalid })
+
+	for want, q := range map[string]url.Values{
+		"leave":     {"reconnect": {"1"}, "sid": {ann.id}},
+		"reconnect": query(&wire.JoinRequest{Reconnect: true, ParticipantSid: ann.id}),
+	} {
+		ws, _, err := w.dial(ann.tok, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ws.Close()
+		again := &peer{t: t, w: w, ws: ws}
+		if kind := wire.ResponseKind(again.read()); kind != want {
+			t.Errorf("resumed with %s, want %s", kind, want)
+		}
 	}
 }

@@ -3,7 +3,8 @@ package signaling
 // Media makes the media side of participants: the SFU, seen from here.
 type Media interface {
 	// Join makes a participant's transports. In dual mode the first subscriber offer follows at
-	// once as an OfferReady event, which may precede Join's return.
+	// once as an OfferReady event, which may precede Join's return; in single mode the client's
+	// offer is awaited.
 	Join(MediaConfig) (Peer, error)
 }
 
@@ -41,7 +42,7 @@ const (
 // Transports negotiates.
 type Transports interface {
 	// Offer takes the client's offer on the publisher transport and returns the answer.
-	Offer(sdp string) (answer string, err error)
+	Offer(sdp string) (Answer, error)
 	// Answer takes the client's answer to OfferReady{ID: id}.
 	Answer(id uint32, sdp string) error
 	// Candidate takes a trickled candidate, the JSON of RTCIceCandidateInit.
@@ -49,6 +50,14 @@ type Transports interface {
 	// RestartICE renews the ICE credentials of the subscriber with a new offer; an offer that is
 	// still unanswered is void.
 	RestartICE(t Target)
+}
+
+// Answer is an answer to the client's offer.
+type Answer struct {
+	SDP string
+	// MidToTrack maps the sections' mids to the ids of the tracks that they carry to the client; it is
+	// empty in dual mode.
+	MidToTrack map[string]string
 }
 
 // Publications announces tracks.
@@ -99,8 +108,8 @@ type DataChannels interface {
 	SendData(reliable bool, payload []byte) error
 }
 
-// MediaEvent is something that happened to a participant's media: OfferReady, CandidateFound,
-// TransportChanged, PublicationStarted, PublicationEnded, DataReceived or SubscriptionFailed.
+// MediaEvent is something that happened to a participant's media: OfferReady, SectionsNeeded,
+// CandidateFound, TransportChanged, PublicationStarted, PublicationEnded, DataReceived or SubscriptionFailed.
 type MediaEvent interface{ mediaEvent() }
 
 type (
@@ -111,6 +120,9 @@ type (
 		// MidToTrack maps the sections' mids to the ids of the tracks they carry.
 		MidToTrack map[string]string
 	}
+	// SectionsNeeded asks a client in single mode for a new offer, with so many receiving sections
+	// more than it has.
+	SectionsNeeded struct{ Audio, Video int }
 	// CandidateFound is an ICE candidate of ours that came after the description.
 	CandidateFound struct {
 		Target Target
@@ -138,6 +150,7 @@ type (
 )
 
 func (OfferReady) mediaEvent()         {}
+func (SectionsNeeded) mediaEvent()     {}
 func (CandidateFound) mediaEvent()     {}
 func (TransportChanged) mediaEvent()   {}
 func (PublicationStarted) mediaEvent() {}

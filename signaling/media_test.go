@@ -26,7 +26,9 @@ func (m *fakeMedia) Join(cfg MediaConfig) (Peer, error) {
 	p := &fakePeer{media: m, cfg: cfg, tracks: map[string]*fakeTrack{}, subs: map[string]bool{}}
 	m.peers[cfg.ID] = p
 	m.open++
-	p.offer()
+	if !cfg.Single {
+		p.offer()
+	}
 	return p, nil
 }
 
@@ -73,10 +75,10 @@ func (p *fakePeer) offer() {
 	p.cfg.Notify(OfferReady{ID: id, SDP: "v=0\r\ns=subscriber\r\n"})
 }
 
-func (p *fakePeer) Offer(sdp string) (string, error) {
+func (p *fakePeer) Offer(sdp string) (Answer, error) {
 	p.note("offer")
 	if strings.Contains(sdp, "garbage") {
-		return "", errors.New("no m-line makes sense")
+		return Answer{}, errors.New("no m-line makes sense")
 	}
 	p.mu.Lock()
 	var events []MediaEvent
@@ -99,7 +101,11 @@ func (p *fakePeer) Offer(sdp string) (string, error) {
 	for _, e := range events {
 		p.cfg.Notify(e)
 	}
-	return "v=0\r\ns=answer\r\n", nil
+	answer := Answer{SDP: "v=0\r\ns=answer\r\n"}
+	if p.cfg.Single {
+		answer.MidToTrack = map[string]string{"0": "TR_x"}
+	}
+	return answer, nil
 }
 
 func (p *fakePeer) Answer(uint32, string) error           { p.note("answer"); return nil }

@@ -48,7 +48,7 @@ func (a *actor) onJoin(j joining) {
 	}
 	profile := profileOf(j)
 	s := &session{
-		id: profile.ID, identity: profile.Identity, claims: j.claims, query: j.query, conn: j.conn,
+		id: profile.ID, identity: profile.Identity, claims: j.claims, query: j.query, single: j.query.Single, conn: j.conn,
 		log:       a.log.With("participant", profile.ID, "identity", profile.Identity),
 		worker:    newWorker(a.srv.cfg.Limits.QueuedData),
 		refreshAt: a.firstRefresh(now, j.claims),
@@ -62,8 +62,9 @@ func (a *actor) onJoin(j joining) {
 		return
 	}
 	s.log.Info("participant joins", "sdk", j.query.Client.GetSdk(), "version", j.query.Client.GetVersion(),
-		"protocol", j.query.Client.GetProtocol())
+		"protocol", j.query.Client.GetProtocol(), "single", s.single)
 	a.apply(effects)
+	a.bundled(s, j)
 	a.listen(s, j.conn)
 }
 
@@ -71,7 +72,7 @@ func (a *actor) onJoin(j joining) {
 func (a *actor) onResume(j joining) {
 	now := time.Now()
 	s := a.sessions[j.query.SID]
-	if s == nil || s.identity != j.claims.Identity {
+	if s == nil || s.identity != j.claims.Identity || s.single != j.query.Single {
 		a.turnAway(j.conn, wire.LeaveReconnect, wire.ReasonStateMismatch, "unknown session: join anew")
 		return
 	}
@@ -88,7 +89,17 @@ func (a *actor) onResume(j joining) {
 	}
 	s.log.Info("participant resumes", "reason", j.query.ReconnectReason)
 	a.apply(effects)
+	a.bundled(s, j)
 	a.listen(s, j.conn)
+}
+
+// bundled carries out the requests that came with the join request: tracks before the offer that carries
+// them. They count as sent after the first message.
+func (a *actor) bundled(s *session, j joining) {
+	for _, m := range j.query.Bundled {
+		a.onRequest(s, j.conn, m)
+	}
+	s.query.Bundled = nil
 }
 
 // turnAway answers a client that doesn't get in: a leave as the first and last message.
@@ -174,6 +185,10 @@ func (a *actor) onMedia(s *session, e MediaEvent) {
 	case OfferReady:
 		a.send(s, &wire.SignalResponse{Message: &wire.ResponseOffer{Offer: &wire.SessionDescription{
 			Type: "offer", Sdp: e.SDP, Id: e.ID, MidToTrackId: e.MidToTrack,
+		}}})
+	case SectionsNeeded:
+		a.send(s, &wire.SignalResponse{Message: &wire.ResponseMediaSections{MediaSectionsRequirement: &wire.MediaSectionsRequirement{
+			NumAudios: uint32(e.Audio), NumVideos: uint32(e.Video),
 		}}})
 	case CandidateFound:
 		a.send(s, &wire.SignalResponse{Message: &wire.ResponseTrickle{Trickle: &wire.TrickleRequest{

@@ -29,12 +29,16 @@ func profileOf(j joining) room.Profile {
 		ClientProtocol: j.query.Client.GetClientProtocol(),
 	}
 	// Dual mode: the subscriber transport is primary "when protocol ≥ 3 and the token may subscribe".
-	p.SubscriberPrimary = j.query.Client.GetProtocol() >= 3 && p.Permission.Subscribe
+	// A single one has the publisher's role.
+	p.SubscriberPrimary = !j.query.Single && j.query.Client.GetProtocol() >= 3 && p.Permission.Subscribe
 	if p.Attributes == nil {
 		p.Attributes = map[string]string{}
 	}
 	if p.Permission.UpdateMetadata {
 		maps.Copy(p.Attributes, j.query.Attributes)
+		if j.query.Metadata != "" {
+			p.Metadata = j.query.Metadata
+		}
 	}
 	if j.admission.Name != "" {
 		p.Name = j.admission.Name

@@ -67,7 +67,7 @@ func httpServer(handler http.Handler) *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       60 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
+		MaxHeaderBytes:    128 << 10, // a token and a join_request with the first offer
 		ErrorLog:          quietHTTP(),
 	}
 }

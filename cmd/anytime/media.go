@@ -26,6 +26,12 @@ func (m mediaServer) Join(c signaling.MediaConfig) (signaling.Peer, error) {
 // peer is a participant of the SFU as signaling knows it.
 type peer struct{ *sfu.Participant }
 
+// Offer implements signaling.Transports.
+func (p peer) Offer(sdp string) (signaling.Answer, error) {
+	answer, tracks, err := p.Participant.Offer(sdp)
+	return signaling.Answer{SDP: answer, MidToTrack: tracks}, err
+}
+
 // Candidate implements signaling.Transports.
 func (p peer) Candidate(t signaling.Target, init string) error {
 	return p.Participant.Candidate(sfu.Target(t), init)
@@ -72,6 +78,8 @@ func mediaEvent(e sfu.Event) signaling.MediaEvent {
 	switch e := e.(type) {
 	case sfu.OfferReady:
 		return signaling.OfferReady{ID: e.ID, SDP: e.SDP, MidToTrack: e.Tracks}
+	case sfu.SectionsNeeded:
+		return signaling.SectionsNeeded(e)
 	case sfu.CandidateFound:
 		return signaling.CandidateFound{Target: signaling.Target(e.Target), Init: e.InitJSON}
 	case sfu.TransportState:

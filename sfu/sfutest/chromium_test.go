@@ -70,7 +70,7 @@ func TestChromium(t *testing.T) {
 		return err != nil
 	}
 	mux.HandleFunc("POST /offer/{id}", func(w http.ResponseWriter, r *http.Request) {
-		answer, err := peers[r.PathValue("id")].p.Offer(body(r))
+		answer, _, err := peers[r.PathValue("id")].p.Offer(body(r))
 		if !fail(w, err) {
 			_, _ = io.WriteString(w, answer)
 		}

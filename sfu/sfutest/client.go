@@ -231,7 +231,7 @@ func (c *Client) Negotiate(restart bool) error {
 		return err
 	}
 	<-gathered
-	answer, err := c.Participant.Offer(c.pub.LocalDescription().SDP)
+	answer, _, err := c.Participant.Offer(c.pub.LocalDescription().SDP)
 	if err != nil {
 		return err
 	}

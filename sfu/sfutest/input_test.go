@@ -48,7 +48,7 @@ func TestGarbageDescriptions(t *testing.T) {
 		"many attributes":  replace("a=mid:0\r\n", "a=mid:0\r\n"+strings.Repeat("a=x\r\n", 3000)),
 		"answer as offer ": replace("a=setup:actpass", "a=setup:frog"),
 	} {
-		answer, err := a.Participant.Offer(text)
+		answer, _, err := a.Participant.Offer(text)
 		if err == nil {
 			if strings.Contains(name, "bad apt") || strings.Contains(name, "bad extmap") || strings.Contains(name, "answer as offer") ||
 				strings.Contains(name, "bad fingerprint") || strings.Contains(name, "bad candidate") {
@@ -86,7 +86,7 @@ func TestGarbageFirstOffer(t *testing.T) {
 	must(t, err)
 	for _, text := range []string{"v=0", strings.Replace(good, "a=fingerprint:sha-256 ", "a=fingerprint:sha-256 zz", 1),
 		strings.Replace(good, "a=mid:0\r\n", "a=mid:0\r\na=candidate:frog\r\n", 1)} {
-		_, _ = a.Participant.Offer(text)
+		_, _, _ = a.Participant.Offer(text)
 	}
 	if _, err := a.Audio("TR_a"); err != nil {
 		t.Errorf("a good offer after bad ones: %v", err)

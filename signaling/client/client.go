@@ -17,8 +17,16 @@ import (
 
 // Config says whom to be and where to go.
 type Config struct {
-	// URL of the server: ws://, wss://, http:// or https://; "/rtc" is appended.
+	// URL of the server: ws://, wss://, http:// or https://; "/rtc" or "/rtc/v1" is appended.
 	URL string
+	// Single asks for one peer connection, over /rtc/v1. Its first offer follows the join.
+	Single bool
+	// Bundle sends the first offer with the join request, as livekit-client does. ICE servers, which
+	// come with the join response, are then not used.
+	Bundle bool
+	// Audio and Video are the receiving sections of the first offer of a single peer connection; more
+	// are added as the server asks for them.
+	Audio, Video int
 	// Token is the access token.
 	Token string
 	// ManualSubscribe asks the server not to subscribe to everything.
@@ -96,8 +104,9 @@ type Client struct {
 	signal  *signal
 	waiting map[string]chan *wire.TrackPublishedResponse // answers to AddTrack, by cid
 	offers  offers
+	bundled *wire.SessionDescription // the first offer, while it goes out with the join request
 
-	publisher, subscriber *transport
+	publisher, subscriber *transport    // one and the same in single mode
 	out                   [2]outChannel // lossy, reliable
 
 	tracks chan *Track
@@ -142,6 +151,18 @@ func Join(ctx context.Context, cfg Config) (*Client, error) {
 }
 
 func (c *Client) start(ctx context.Context) error {
+	bundle := c.cfg.Single && c.cfg.Bundle && !c.cfg.SignalOnly
+	var answered <-chan *wire.SessionDescription
+	if bundle {
+		if err := c.makeTransports(); err != nil {
+			return err
+		}
+		c.offers.turn <- struct{}{} // nobody else has it yet
+		var err error
+		if c.bundled, answered, err = c.offer(false); err != nil {
+			return err
+		}
+	}
 	s, first, err := c.dial(ctx, "")
 	if err != nil {
 		return err
@@ -157,7 +178,7 @@ func (c *Client) start(ctx context.Context) error {
 			st.Participants[p.Identity] = p
 		}
 	})
-	if !c.cfg.SignalOnly {
+	if !c.cfg.SignalOnly && !bundle {
 		if err := c.makeTransports(); err != nil {
 			s.close()
 			return err
@@ -167,11 +188,18 @@ func (c *Client) start(ctx context.Context) error {
 	if c.cfg.SignalOnly {
 		return nil
 	}
+	if bundle {
+		err := c.settle(ctx, c.bundled.GetId(), answered)
+		<-c.offers.turn
+		if err != nil {
+			return err
+		}
+	}
 	primary := wire.TargetPublisher
 	if c.join.SubscriberPrimary {
 		primary = wire.TargetSubscriber
 	}
-	if !c.join.SubscriberPrimary || c.join.FastPublish {
+	if !bundle && (!c.join.SubscriberPrimary || c.join.FastPublish) {
 		if err := c.negotiate(ctx, false); err != nil {
 			return err
 		}

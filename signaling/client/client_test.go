@@ -22,18 +22,20 @@ import (
 type silent struct{}
 
 func (silent) Join(signaling.MediaConfig) (signaling.Peer, error) { return silent{}, nil }
-func (silent) Offer(string) (string, error)                       { return "", errors.New("no media here") }
-func (silent) Answer(uint32, string) error                        { return nil }
-func (silent) Candidate(signaling.Target, string) error           { return nil }
-func (silent) RestartICE(signaling.Target)                        {}
-func (silent) Publish(signaling.Publication) error                { return nil }
-func (silent) Unpublish(string)                                   {}
-func (silent) SetMuted(string, bool)                              {}
-func (silent) Subscribe(string) error                             { return nil }
-func (silent) Unsubscribe(string)                                 {}
-func (silent) Configure(string, signaling.SubscriptionSettings)   {}
-func (silent) SendData(bool, []byte) error                        { return nil }
-func (silent) Close()                                             {}
+func (silent) Offer(string) (signaling.Answer, error) {
+	return signaling.Answer{}, errors.New("no media here")
+}
+func (silent) Answer(uint32, string) error                      { return nil }
+func (silent) Candidate(signaling.Target, string) error         { return nil }
+func (silent) RestartICE(signaling.Target)                      {}
+func (silent) Publish(signaling.Publication) error              { return nil }
+func (silent) Unpublish(string)                                 {}
+func (silent) SetMuted(string, bool)                            {}
+func (silent) Subscribe(string) error                           { return nil }
+func (silent) Unsubscribe(string)                               {}
+func (silent) Configure(string, signaling.SubscriptionSettings) {}
+func (silent) SendData(bool, []byte) error                      { return nil }
+func (silent) Close()                                           {}
 
 const key, secret = "APIclient", "a secret of the client's tests"
 

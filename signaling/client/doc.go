@@ -1,5 +1,5 @@
 // Package client is a room client on Pion: it joins a room by URL and access token over a real
-// WebSocket, with two peer connections, publishes RTP and receives what it is subscribed to. Tests
+// WebSocket, with two peer connections or one, publishes RTP and receives what it is subscribed to. Tests
 // and the load tool use it; it is not an SDK.
 //
 //  1. client.go     Join, Resume, Close, and the client's view of the room (State, Wait).

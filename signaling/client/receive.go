@@ -144,6 +144,9 @@ func (c *Client) dataChannel(label string, init *webrtc.DataChannelInit) (*webrt
 	if err != nil {
 		return nil, fmt.Errorf("make data channel: %w", err)
 	}
+	if c.cfg.Single {
+		c.receiveData(d) // the server sends on our own channels
+	}
 	opened := make(chan struct{})
 	d.OnOpen(func() { close(opened) })
 	c.mu.Lock()

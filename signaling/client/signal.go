@@ -86,6 +86,15 @@ func (c *Client) url(sid string) (string, error) {
 		u.Scheme = "wss"
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/") + "/rtc"
+	if c.cfg.Single {
+		u.Path += "/v1"
+		q, err := c.joinRequest(sid)
+		if err != nil {
+			return "", err
+		}
+		u.RawQuery = q.Encode()
+		return u.String(), nil
+	}
 	q := url.Values{}
 	q.Set("access_token", c.Token())
 	q.Set("sdk", c.cfg.SDK)
@@ -112,6 +121,32 @@ func (c *Client) url(sid string) (string, error) {
 	}
 	u.RawQuery = q.Encode()
 	return u.String(), nil
+}
+
+// joinRequest makes the query of single mode.
+func (c *Client) joinRequest(sid string) (url.Values, error) {
+	m := &wire.JoinRequest{
+		ClientInfo: &wire.ClientInfo{Sdk: wire.SDKGo, Protocol: 16},
+		ConnectionSettings: &wire.ConnectionSettings{
+			AutoSubscribe: !c.cfg.ManualSubscribe, DisableIceLite: c.cfg.FullICE,
+		},
+		Reconnect: sid != "", ParticipantSid: sid,
+	}
+	if c.cfg.Protocol != 0 {
+		m.ClientInfo.Protocol = int32(c.cfg.Protocol)
+	}
+	if sid == "" {
+		m.PublisherOffer = c.bundled
+	}
+	text, err := wire.EncodeJoinRequest(m, true)
+	if err != nil {
+		return nil, err
+	}
+	q := url.Values{"access_token": {c.Token()}, "join_request": {text}}
+	for k, v := range c.cfg.Query {
+		q[k] = v
+	}
+	return q, nil
 }
 
 // attach makes s the client's connection and starts to read it.
@@ -221,8 +256,12 @@ func (c *Client) handle(m *wire.SignalResponse) {
 			ch <- m.Answer // capacity 1, used once
 		}
 	case *wire.ResponseOffer:
-		if c.subscriber != nil {
+		if c.subscriber != nil && !c.cfg.Single {
 			c.wg.Go(func() { c.answer(m.Offer) })
+		}
+	case *wire.ResponseMediaSections:
+		if c.publisher != nil {
+			c.wg.Go(func() { c.addSections(m.MediaSectionsRequirement) })
 		}
 	case *wire.ResponseTrickle:
 		t := c.publisher

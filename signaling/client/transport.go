@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/pion/interceptor"
 	"github.com/pion/webrtc/v4"
@@ -56,7 +57,12 @@ func (c *Client) makeTransports() error {
 	if c.publisher, err = c.newTransport(wire.TargetPublisher); err != nil {
 		return err
 	}
-	if c.subscriber, err = c.newTransport(wire.TargetSubscriber); err != nil {
+	if c.cfg.Single {
+		c.subscriber = c.publisher
+		if err := c.receiveOn(c.cfg.Audio, c.cfg.Video); err != nil {
+			return err
+		}
+	} else if c.subscriber, err = c.newTransport(wire.TargetSubscriber); err != nil {
 		return err
 	}
 	if err := c.makeDataChannels(); err != nil {
@@ -147,36 +153,51 @@ func (c *Client) negotiate(ctx context.Context, restart bool) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	offer, answered, err := c.offer(restart)
+	if err != nil {
+		return err
+	}
+	err = c.Send(&wire.SignalRequest{Message: &wire.RequestOffer{Offer: offer}})
+	if err != nil {
+		c.forget(offer.GetId())
+		return fmt.Errorf("send offer: %w", err)
+	}
+	return c.settle(ctx, offer.GetId(), answered)
+}
+
+// offer makes an offer and a channel for its answer. The caller has the turn.
+func (c *Client) offer(restart bool) (*wire.SessionDescription, <-chan *wire.SessionDescription, error) {
 	pc := c.publisher.pc
 	if pc.SignalingState() == webrtc.SignalingStateHaveLocalOffer {
 		// An earlier negotiation was given up: its offer is void (RFC 8829 §4.1.10.2, rollback).
 		if err := pc.SetLocalDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeRollback}); err != nil {
-			return fmt.Errorf("roll back an unanswered offer: %w", err)
+			return nil, nil, fmt.Errorf("roll back an unanswered offer: %w", err)
 		}
 	}
 	offer, err := pc.CreateOffer(&webrtc.OfferOptions{ICERestart: restart})
 	if err != nil {
-		return fmt.Errorf("make offer: %w", err)
+		return nil, nil, fmt.Errorf("make offer: %w", err)
 	}
 	if err := pc.SetLocalDescription(offer); err != nil {
-		return fmt.Errorf("set own offer: %w", err)
+		return nil, nil, fmt.Errorf("set own offer: %w", err)
 	}
 	c.mu.Lock()
 	c.offers.last++
 	id, answered := c.offers.last, make(chan *wire.SessionDescription, 1)
 	c.offers.answers[id] = answered
 	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		delete(c.offers.answers, id)
-		c.mu.Unlock()
-	}()
-	err = c.Send(&wire.SignalRequest{Message: &wire.RequestOffer{Offer: &wire.SessionDescription{
-		Type: "offer", Sdp: pc.LocalDescription().SDP, Id: id,
-	}}})
-	if err != nil {
-		return fmt.Errorf("send offer: %w", err)
-	}
+	return &wire.SessionDescription{Type: "offer", Sdp: pc.LocalDescription().SDP, Id: id}, answered, nil
+}
+
+func (c *Client) forget(offer uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.offers.answers, offer)
+}
+
+// settle waits for the answer to an offer and applies it.
+func (c *Client) settle(ctx context.Context, id uint32, answered <-chan *wire.SessionDescription) error {
+	defer c.forget(id)
 	select {
 	case answer := <-answered:
 		err := c.publisher.setRemote(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer.GetSdp()})
@@ -188,6 +209,34 @@ func (c *Client) negotiate(ctx context.Context, restart bool) error {
 		return fmt.Errorf("wait for an answer: %w", ctx.Err())
 	case <-c.ctx.Done():
 		return ErrClosed
+	}
+}
+
+// receiveOn adds receiving sections to the single peer connection.
+func (c *Client) receiveOn(audio, video int) error {
+	for i := range audio + video {
+		kind := webrtc.RTPCodecTypeAudio
+		if i >= audio {
+			kind = webrtc.RTPCodecTypeVideo
+		}
+		init := webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}
+		if _, err := c.publisher.pc.AddTransceiverFromKind(kind, init); err != nil {
+			return fmt.Errorf("add a receiving section: %w", err)
+		}
+	}
+	return nil
+}
+
+// addSections makes the offer that the server asks for.
+func (c *Client) addSections(m *wire.MediaSectionsRequirement) {
+	ctx, cancel := context.WithTimeout(c.ctx, 10*time.Second)
+	defer cancel()
+	err := c.receiveOn(int(m.GetNumAudios()), int(m.GetNumVideos()))
+	if err == nil {
+		err = c.negotiate(ctx, false)
+	}
+	if err != nil && !errors.Is(err, ErrClosed) && c.ctx.Err() == nil {
+		c.log.Warn("cannot offer the sections that the server needs", "err", err)
 	}
 }
 

@@ -11,6 +11,12 @@ const (
 	// MaxFrameBytes is the largest WebSocket message a client may send. An offer of a client that
 	// publishes and receives a hundred tracks is about 200 KB.
 	MaxFrameBytes = 512 << 10
+	// MaxJoinRequestBytes is the longest join_request parameter, in characters of base64url, and
+	// MaxJoinRequestUnpacked what it may hold once decoded and unpacked.
+	MaxJoinRequestBytes    = 64 << 10
+	MaxJoinRequestUnpacked = MaxFrameBytes
+	// MaxBundledTracks is the number of tracks that a join request may add.
+	MaxBundledTracks = 64
 	// MaxSDPBytes is the longest session description.
 	MaxSDPBytes = 384 << 10
 	// MaxCandidateBytes is the longest trickled ICE candidate (the JSON of RTCIceCandidateInit).

@@ -34,6 +34,9 @@ type (
 	UpdateLocalAudioTrack     = lk.UpdateLocalAudioTrack
 	UpdateLocalVideoTrack     = lk.UpdateLocalVideoTrack
 	SimulcastCodec            = lk.SimulcastCodec
+	JoinRequest               = lk.JoinRequest
+	WrappedJoinRequest        = lk.WrappedJoinRequest
+	ConnectionSettings        = lk.ConnectionSettings
 	ParticipantTracks         = lk.ParticipantTracks
 )
 
@@ -52,6 +55,7 @@ type (
 	SubscriptionResponse         = lk.SubscriptionResponse
 	RequestResponse              = lk.RequestResponse
 	TrackSubscribed              = lk.TrackSubscribed
+	MediaSectionsRequirement     = lk.MediaSectionsRequirement
 )
 
 // Things that messages describe.
@@ -148,6 +152,9 @@ const (
 	RequestFailed          = lk.RequestResponse_UNCLASSIFIED_ERROR
 	RequestInvalid         = lk.RequestResponse_INVALID_REQUEST
 
+	JoinPlain = lk.WrappedJoinRequest_NONE
+	JoinGZIP  = lk.WrappedJoinRequest_GZIP
+
 	DataReliable = lk.DataPacket_RELIABLE
 	DataLossy    = lk.DataPacket_LOSSY
 
@@ -223,6 +230,7 @@ type (
 	ResponseSubscriptionResponse         = lk.SignalResponse_SubscriptionResponse
 	ResponseRequestResponse              = lk.SignalResponse_RequestResponse
 	ResponseTrackSubscribed              = lk.SignalResponse_TrackSubscribed
+	ResponseMediaSections                = lk.SignalResponse_MediaSectionsRequirement
 )
 
 // The payloads a RequestResponse may echo, to tell the client which request it answers.

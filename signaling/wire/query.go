@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,8 +13,13 @@ import (
 // maxQueryValue bounds each value of the query but the token.
 const maxQueryValue = 1 << 10
 
-// JoinQuery is what the query of GET /rtc (v0) says. Unknown parameters are ignored.
+// JoinQuery is what the query of GET /rtc or /rtc/v1 says. Unknown parameters are ignored.
 type JoinQuery struct {
+	// Single: the client has one peer connection. The presence of a join_request says so, whatever the
+	// path; it then takes the place of the other parameters.
+	Single bool
+	// Bundled are the requests that came with the join request, to be carried out after the join.
+	Bundled []*SignalRequest
 	// Token is the access token, from the query or the Authorization header. Never log it.
 	Token string
 	// Reconnect asks to resume participant SID's session instead of joining anew.
@@ -37,21 +43,32 @@ type JoinQuery struct {
 	// Attributes are set by the client on joining (JSON object); they need the permission to update
 	// own metadata.
 	Attributes map[string]string
+	// Metadata, if not empty, takes the place of the token's; it needs the same permission.
+	Metadata string
 }
 
-// ParseJoinQuery reads the query and the Authorization header of an upgrade to /rtc.
+// ParseJoinQuery reads the query and the Authorization header of an upgrade to /rtc or /rtc/v1.
 func ParseJoinQuery(r *http.Request) (JoinQuery, error) {
-	if len(r.URL.RawQuery) > MaxTokenBytes+32<<10 {
-		return JoinQuery{}, fmt.Errorf("the query is longer than %d bytes", MaxTokenBytes+32<<10)
+	const most = MaxTokenBytes + MaxJoinRequestBytes + 32<<10
+	if len(r.URL.RawQuery) > most {
+		return JoinQuery{}, fmt.Errorf("the query is longer than %d bytes", most)
 	}
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return JoinQuery{}, fmt.Errorf("the query cannot be read")
 	}
+	if strings.HasPrefix(strings.TrimPrefix(r.URL.Path, "/rtc/"), "v1") && !values.Has("join_request") {
+		return JoinQuery{}, errors.New("join_request is missing")
+	}
 	return parseJoin(values, r.Header.Get("Authorization"))
 }
 
 func parseJoin(values url.Values, authorization string) (JoinQuery, error) {
+	if values.Has("join_request") {
+		out, err := decodeJoinRequest(values.Get("join_request"))
+		out.Token, out.Room = BearerToken(values, authorization), values.Get("room")
+		return out, err
+	}
 	q := queryReader{values: values}
 	out := JoinQuery{
 		Token:          BearerToken(values, authorization),
@@ -89,10 +106,14 @@ func parseJoin(values url.Values, authorization string) (JoinQuery, error) {
 	if q.err != nil {
 		return JoinQuery{}, q.err
 	}
-	if out.Reconnect && out.SID != "" && !strings.HasPrefix(out.SID, ParticipantPrefix) {
-		return JoinQuery{}, fmt.Errorf("sid must be a participant id (%s…)", ParticipantPrefix)
+	return out, out.checkSID()
+}
+
+func (q *JoinQuery) checkSID() error {
+	if q.Reconnect && q.SID != "" && !strings.HasPrefix(q.SID, ParticipantPrefix) {
+		return fmt.Errorf("sid must be a participant id (%s…)", ParticipantPrefix)
 	}
-	return out, nil
+	return nil
 }
 
 // BearerToken returns the token of the access_token parameter or of an Authorization: Bearer header

@@ -250,7 +250,7 @@ func TestQueryRefuses(t *testing.T) {
 		"attributes":   "attributes=!!",
 		"attributes 2": "attributes=" + url.QueryEscape(`{"a":1}`),
 		"attributes 3": "attributes=" + url.QueryEscape(`{"a":"`+strings.Repeat("x", MaxMetadataBytes)+`"}`),
-		"very long":    "x=" + strings.Repeat("1", MaxTokenBytes+40<<10),
+		"very long":    "x=" + strings.Repeat("1", MaxTokenBytes+MaxJoinRequestBytes+40<<10),
 	} {
 		r := httptest.NewRequest("GET", "/rtc", nil)
 		r.URL.RawQuery = raw

@@ -1,0 +1,325 @@
+package sfu
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"anytime/sfu/codec"
+
+	"github.com/pion/sdp/v3"
+	"github.com/pion/webrtc/v4"
+)
+
+// A client with a single peer connection makes every offer. Our half of one, the m-lines of its subscriptions, is then:
+//
+//  1. A change of subscriptions kicks the negotiation, as it does with two peer connections. Instead of an offer, require
+//     tells [SectionsNeeded].
+//  2. The client's next offer, made for whatever reason, comes to lend: subscriptions that wait take the m-lines on which
+//     the client receives and nobody sends; those that ended give theirs back.
+//  3. Pion answers the offer as it would a publisher's: it knows nothing of what we send. lend writes into its answer what
+//     we do, and one sender that is in no description (openSender) carries it all.
+
+// singleState is the negotiation's state for a single peer connection. Guarded by the negotiation's mu.
+type singleState struct {
+	sections []section      // of the client's latest offer
+	needed   SectionsNeeded // what was asked last
+	crossed  bool           // an offer came that may have crossed with what was asked
+}
+
+// answerDelay is what a client is given to apply an answer before the media that it tells of is sent: unlike an answer of
+// its own, it isn't acknowledged, and packets that come earlier are lost.
+const answerDelay = 20 * time.Millisecond
+
+// openSender opens the way into the SRTP session for a transport whose m-lines have no senders of Pion's.
+func (t *transport) openSender(api *webrtc.API) error {
+	track := &outTrack{sink: &t.sink, id: "out", stream: "out", kind: webrtc.RTPCodecTypeAudio}
+	sender, err := api.NewRTPSender(track, t.pc.SCTP().Transport())
+	if err != nil {
+		return err
+	}
+	t.sender = sender
+	return sender.Send(webrtc.RTPSendParameters{Encodings: []webrtc.RTPEncodingParameters{
+		{RTPCodingParameters: webrtc.RTPCodingParameters{SSRC: webrtc.SSRC(rand.Uint32())}},
+	}})
+}
+
+// require asks the client for an offer if there is something to change. Before its first offer there is nothing to ask:
+// it comes by itself.
+func (n *negotiation) require() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.wish.Lock()
+	n.first = true
+	n.wish.Unlock()
+	if !n.publishable {
+		return
+	}
+	needed, changed := n.shortage()
+	if !changed && needed == (SectionsNeeded{}) {
+		return
+	}
+	n.wish.Lock()
+	n.outstanding = true
+	n.wish.Unlock()
+	n.single.needed, n.single.crossed = needed, false
+	n.p.notify(needed)
+}
+
+// shortage returns how many m-lines there are too few, and whether those that exist change hands.
+func (n *negotiation) shortage() (needed SectionsNeeded, changed bool) {
+	taken := map[string]bool{}
+	for _, l := range n.lines {
+		if l.sub.isEnded() {
+			changed = true
+		} else {
+			taken[l.mid] = true
+		}
+	}
+	free := map[string]int{}
+	for i := range n.single.sections {
+		if s := &n.single.sections[i]; s.lendable() && !taken[s.mid] {
+			free[s.kind]++
+		}
+	}
+	for _, s := range n.waiting() {
+		kind := s.pub.cfg.Kind
+		if free[kind.String()] > 0 {
+			free[kind.String()]--
+			changed = true
+		} else if kind == Video {
+			needed.Video++
+		} else {
+			needed.Audio++
+		}
+	}
+	return needed, changed
+}
+
+// lendable reports whether the author of an offer receives on the m-line.
+func (s *section) lendable() bool {
+	return s.receiving && !s.rejected && (s.kind == "audio" || s.kind == "video")
+}
+
+// lend distributes the m-lines of the client's offer among the subscriptions and writes what we send on them into Pion's
+// answer, of which ours are the m-lines. Called with n.mu held.
+func (n *negotiation) lend(t *transport, offered, ours []section, answer string) (string, map[string]string, error) {
+	p := n.p
+	grown := len(offered) > len(n.single.sections)
+	n.single.sections = offered
+	byMid := make(map[string]*section, len(offered))
+	for i := range offered {
+		if offered[i].lendable() {
+			byMid[offered[i].mid] = &offered[i]
+		}
+	}
+	used := map[string]*line{}
+	n.lines = slices.DeleteFunc(n.lines, func(l *line) bool {
+		if l.sub.isEnded() {
+			return true
+		}
+		if s := byMid[l.mid]; s == nil || s.kind != l.sub.pub.cfg.Kind.String() {
+			l.sub.line = nil // the client has withdrawn the m-line: it waits for another
+			return true
+		}
+		used[l.mid] = l
+		return false
+	})
+	var begun []*subscription
+	for _, s := range n.waiting() {
+		l, err := n.borrow(t, s, offered, ours, used)
+		switch {
+		case errors.Is(err, ErrClosed):
+		case err != nil:
+			p.drop(s)
+			p.notify(SubscriptionFailed{TrackID: s.pub.id, Err: err})
+		case l != nil:
+			used[l.mid], s.line = l, l
+			n.lines = append(n.lines, l)
+			begun = append(begun, s)
+		}
+	}
+	n.asked(grown)
+	text, err := n.write(answer, byMid, used)
+	if err != nil {
+		return "", nil, err
+	}
+	if t.up.Load() && len(begun) > 0 {
+		p.feedSoon(begun)
+	}
+	tracks := make(map[string]string, len(used))
+	for mid, l := range used {
+		tracks[mid] = l.sub.pub.id
+	}
+	return text, tracks, nil
+}
+
+// borrow gives s a free m-line, nil if there is none: rather one on which the client only receives.
+func (n *negotiation) borrow(t *transport, s *subscription, offered, ours []section, used map[string]*line) (*line, error) {
+	kind := s.pub.cfg.Kind.String()
+	var free *section
+	for i := range offered {
+		o := &offered[i]
+		if o.lendable() && o.kind == kind && used[o.mid] == nil && (free == nil || free.sending && !o.sending) {
+			free = o
+		}
+	}
+	if free == nil {
+		return nil, nil
+	}
+	i := slices.IndexFunc(ours, func(a section) bool { return a.mid == free.mid })
+	if i < 0 || ours[i].rejected {
+		return nil, ErrCodec
+	}
+	own := ours[i]
+	own.sending = true
+	agreed := negotiated(&own, free)
+	l := &line{sub: s, mid: free.mid, track: &outTrack{id: s.pub.id, stream: s.pub.streamID(), ssrc: n.p.freshSSRC()}, established: true}
+	if s.pub.cfg.Kind == Video {
+		l.track.repair = n.p.freshSSRC()
+	}
+	if err := s.establish(t.out, &agreed, l.track.ssrc, l.track.repair); err != nil {
+		return nil, err
+	}
+	n.p.enlist(l.track.ssrc, s)
+	return l, nil
+}
+
+// freshSSRC returns an SSRC that no subscription of the participant has.
+func (p *Participant) freshSSRC() uint32 {
+	for {
+		if v := rand.Uint32(); v != 0 && p.subscriptionOf(v) == nil {
+			return v
+		}
+	}
+}
+
+// asked follows the exchange that was asked for. An offer that brings nothing of what was asked may have crossed with the
+// question, so the next one counts; a client that still brings nothing isn't asked again before something changes.
+func (n *negotiation) asked(grown bool) {
+	needed, _ := n.shortage()
+	n.wish.Lock()
+	was := n.outstanding
+	if was && needed != (SectionsNeeded{}) && !grown && !n.single.crossed {
+		n.single.crossed = true
+		n.wish.Unlock()
+		return
+	}
+	n.outstanding = false
+	again := n.dirty || needed != (SectionsNeeded{}) && (grown || !was)
+	n.wish.Unlock()
+	if again {
+		n.kick()
+	}
+}
+
+// feedSoon begins to forward to the subscriptions once the client has had time to apply the answer.
+func (p *Participant) feedSoon(subs []*subscription) {
+	p.mu.Lock()
+	closed := p.closed
+	if !closed {
+		p.work.Add(1)
+	}
+	p.mu.Unlock()
+	if closed {
+		return
+	}
+	go func() {
+		defer p.work.Done()
+		wait := time.NewTimer(answerDelay)
+		defer wait.Stop()
+		select {
+		case <-wait.C:
+		case <-p.done:
+			return
+		}
+		for _, s := range subs {
+			p.feed(s)
+			if s.isEnded() {
+				s.pub.forget(s) // it ended meanwhile
+			}
+		}
+	}()
+}
+
+// write brings what we send into an answer of Pion's, which believes that it sends nothing.
+func (n *negotiation) write(answer string, lendable map[string]*section, used map[string]*line) (string, error) {
+	var d sdp.SessionDescription
+	if err := d.UnmarshalString(answer); err != nil {
+		return "", fmt.Errorf("reading our own answer: %w", err)
+	}
+	for _, m := range d.MediaDescriptions {
+		mid, _ := m.Attribute(sdp.AttrKeyMID)
+		if m.MediaName.Port.Value == 0 || m.MediaName.Media != "audio" && m.MediaName.Media != "video" {
+			continue
+		}
+		l := used[mid]
+		// RFC 3264 section 6.1: an answer to recvonly is sendonly or inactive.
+		receiving := direction(m.Attributes)
+		takes := receiving == "recvonly" || receiving == "sendrecv"
+		if s := lendable[mid]; s != nil && !s.sending {
+			takes = false
+		}
+		m.Attributes = slices.DeleteFunc(m.Attributes, func(a sdp.Attribute) bool {
+			switch a.Key {
+			case "sendrecv", "sendonly", "recvonly", "inactive", "msid", "ssrc", "ssrc-group":
+				return true
+			}
+			return false
+		})
+		m.Attributes = append(m.Attributes, sdp.NewPropertyAttribute(map[[2]bool]string{
+			{true, true}: "sendrecv", {true, false}: "sendonly", {false, true}: "recvonly", {false, false}: "inactive",
+		}[[2]bool{l != nil, takes}]))
+		if l != nil {
+			l.describe(m)
+		}
+	}
+	b, err := d.Marshal()
+	if err != nil {
+		return "", fmt.Errorf("writing an answer: %w", err)
+	}
+	return string(b), nil
+}
+
+// describe writes what is sent on the m-line: its msid (RFC 8830) and its sources (RFC 5576).
+func (l *line) describe(m *sdp.MediaDescription) {
+	msid := l.track.stream + " " + l.track.id
+	m.Attributes = append(m.Attributes, sdp.NewAttribute("msid", msid))
+	sources := []uint32{l.track.ssrc}
+	if l.track.repair != 0 {
+		sources = append(sources, l.track.repair)
+		m.Attributes = append(m.Attributes, sdp.NewAttribute("ssrc-group", fmt.Sprintf("FID %d %d", l.track.ssrc, l.track.repair)))
+	}
+	for _, ssrc := range sources {
+		id := strconv.FormatUint(uint64(ssrc), 10)
+		m.Attributes = append(m.Attributes, sdp.NewAttribute("ssrc", id+" cname:"+l.track.stream), sdp.NewAttribute("ssrc", id+" msid:"+msid))
+	}
+	l.sub.pub.mu.Lock()
+	formats := l.sub.pub.formats
+	l.sub.pub.mu.Unlock()
+	if stereo(formats) {
+		announceStereo(m)
+	}
+}
+
+// announceStereo tells that what is sent is stereo: RFC 7587 section 6.1, sprop-stereo.
+func announceStereo(m *sdp.MediaDescription) {
+	opus := map[string]bool{}
+	for _, a := range m.Attributes {
+		if pt, name, _ := strings.Cut(a.Value, " "); a.Key == "rtpmap" && codec.KindOf("audio/"+strings.Split(name, "/")[0]) == codec.Opus {
+			opus[pt] = true
+		}
+	}
+	for i, a := range m.Attributes {
+		if pt, _, _ := strings.Cut(a.Value, " "); a.Key == "fmtp" && opus[pt] && !strings.Contains(a.Value, "sprop-stereo") {
+			if !strings.Contains(a.Value, "stereo=1") {
+				m.Attributes[i].Value += ";stereo=1"
+			}
+			m.Attributes[i].Value += ";sprop-stereo=1"
+		}
+	}
+}
