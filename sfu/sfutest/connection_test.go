@@ -291,7 +291,7 @@ func TestNothingIsSentWhereNobodyAsked(t *testing.T) {
 				"a=fingerprint:sha-256 AB" + strings.Repeat(":AB", 31) + "\r\n"
 		}
 		for _, session := range []string{"a=ice-lite\r\n", ""} {
-			_, err = p.Offer(description(session))
+			_, _, err = p.Offer(description(session))
 			if refused := errors.Is(err, sfu.ErrDescription); refused != (session != "") {
 				t.Errorf("%s: offer with %q: %v", name, session, err)
 			}

@@ -110,8 +110,7 @@ claim(
     await stage.part("a client on Pion joins the same room and receives the browsers' media", async () => {
       await prepareRoomClient();
       const app = await Guest.at(server, 'app');
-      await alice.adds(app);
-      const { call, join } = await app.answers();
+      const { call, join } = await app.answers(await app.rings(() => alice.adds(app)));
       for (const line of await receiveWithPion(join, 4)) stage.say(line);
       await app.hangsUp(call);
     });

@@ -1,9 +1,9 @@
 /** A person with an app of their own instead of a browser: the JSON API, and the room client on Pion. */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { setTimeout as wait } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { root } from './files.mjs';
+import { connectWebSocket } from './websocket.mjs';
 
 export class Guest {
   #url;
@@ -37,16 +37,31 @@ export class Guest {
     return text ? JSON.parse(text) : null;
   }
 
-  /** Waits for a call that rings here, and answers it; what it takes to join. */
-  async answers() {
-    const end = Date.now() + 15_000;
-    for (;;) {
-      const { calls } = await this.asks('GET', '/v1/calls');
-      const ringing = calls.find(({ myState }) => myState === 'ringing');
-      if (ringing) return this.asks('POST', `/v1/calls/${ringing.id}/answer`, {});
-      if (Date.now() > end) throw new Error(`nobody called ${this.name}`);
-      await wait(100);
+  /** Waits until a call rings here; `meanwhile` is what makes it ring. Its id. */
+  async rings(meanwhile) {
+    const url = `${this.#url.replace(/^http/, 'ws')}/v1/events`;
+    let late = null;
+    let socket = null;
+    try {
+      return await new Promise((resolve, reject) => {
+        late = setTimeout(() => reject(new Error(`nobody called ${this.name}`)), 15_000);
+        const message = (text) => {
+          const { type, data } = JSON.parse(text);
+          if (type === 'snapshot') meanwhile().catch(reject);
+          if (type === 'call' && data.myState === 'ringing') resolve(data.id);
+        };
+        const closed = (reason) => reject(new Error(`the events of ${this.name} ended: ${reason}`));
+        connectWebSocket(url, { message, closed }, { Authorization: `Bearer ${this.#token}` }).then((open) => (socket = open), reject);
+      });
+    } finally {
+      clearTimeout(late);
+      socket?.close();
     }
+  }
+
+  /** What it takes to join the call. */
+  answers(id) {
+    return this.asks('POST', `/v1/calls/${id}/answer`, {});
   }
 
   hangsUp(call) {

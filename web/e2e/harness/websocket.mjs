@@ -1,6 +1,6 @@
 /**
- * A WebSocket client (RFC 6455) of the size that driving Firefox takes: text frames over
- * plain TCP to this machine. Node 20 has none of its own.
+ * A WebSocket client (RFC 6455) of the size that the tests need: text frames over plain TCP
+ * to this machine, for driving Firefox and for a guest's events. Node 20 has none of its own.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { request } from 'node:http';
@@ -11,9 +11,10 @@ const MAX_MESSAGE = 64 << 20;
 /**
  * @param {string} url ws://…
  * @param {{message: (text: string) => void, closed: (reason: string) => void}} on
+ * @param {Record<string, string>} headers more headers of the upgrade request
  * @returns {Promise<{send: (text: string) => void, close: () => void}>}
  */
-export function connectWebSocket(url, on) {
+export function connectWebSocket(url, on, headers = {}) {
   const target = new URL(url);
   const key = randomBytes(16).toString('base64');
   return new Promise((resolve, reject) => {
@@ -21,7 +22,7 @@ export function connectWebSocket(url, on) {
       host: target.hostname,
       port: target.port,
       path: target.pathname + target.search,
-      headers: { Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Key': key, 'Sec-WebSocket-Version': '13' },
+      headers: { ...headers, Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Key': key, 'Sec-WebSocket-Version': '13' },
     });
     upgrade.once('error', reject);
     upgrade.once('response', (response) => reject(new Error(`${url} answered ${response.statusCode}, not a WebSocket`)));

@@ -33,7 +33,7 @@ export function HistoryPane() {
           </button>
         </div>
       </PaneHead>
-      <div className="pane-scroll">
+      <div className="pane-scroll" tabIndex={0} role="group" aria-label="Calls">
         {error && <Problem>{error}</Problem>}
         {loaded && over.length === 0 && (
           <Empty icon="recents" title={missed ? "No missed calls" : "No calls yet"}>
