@@ -24,7 +24,7 @@ export function Controls({ session, view, panel, onPanel, ringing, connected }: 
         problem={view.microphone.problem !== null}
         label={view.microphone.on ? "Mic on: turn it off" : "Mic off: turn it on"}
         text="Mic"
-        name="Microphone"
+        name="Mic"
         shortcut="M"
         icon={view.microphone.on ? "mic" : "micOff"}
         onClick={toggle("microphone")}
