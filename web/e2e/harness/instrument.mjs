@@ -420,23 +420,33 @@ export function instrument(self) {
   }
 
   // Firefox starts no AudioContext on a machine without a sound card. It records and
-  // decodes there, though, so the same samples come out of a recording.
+  // decodes there, though, so the same samples come out of recordings, each of which ends
+  // when somebody asks.
   function listenByRecorder(track) {
-    let began = 0;
-    let recorder = null;
-    const parts = [];
+    const samples = [];
+    let recording = null;
     const timer = setInterval(() => {
       const found = track();
-      if (!found) return;
-      clearInterval(timer);
-      recorder = new MediaRecorder(new MediaStream([found]));
-      recorder.ondataavailable = ({ data }) => parts.push(data);
-      recorder.onstart = () => (began = performance.now());
-      recorder.start();
+      if (found && !recording) recording = record(found);
     }, EVERY / 2);
-    let done = null;
-    const finish = async () => {
-      if (!recorder) return [];
+    const take = async () => {
+      const ended = recording;
+      recording = null; // the next begins by itself
+      if (ended) samples.push(...(await ended()));
+      return samples;
+    };
+    return { samples: take, stop: () => clearInterval(timer) };
+  }
+
+  /** Records from now on; returns what ends it and gives its samples. */
+  function record(track) {
+    const recorder = new MediaRecorder(new MediaStream([track]));
+    const parts = [];
+    let began = performance.now();
+    recorder.ondataavailable = ({ data }) => parts.push(data);
+    recorder.onstart = () => (began = performance.now());
+    recorder.start();
+    return async () => {
       const stopped = new Promise((resolve) => (recorder.onstop = resolve));
       recorder.stop();
       await stopped;
@@ -456,18 +466,18 @@ export function instrument(self) {
       }
       return samples;
     };
-    return { samples: () => (done ??= finish()), stop: () => (clearInterval(timer), recorder?.state === 'recording' && recorder.stop()) };
   }
 
-  /** The mean power of a sine of `cycles` per sample within the sound. */
+  /** The mean power of a sine of `cycles` per sample within the sound (Goertzel's algorithm). */
   function power(sound, cycles) {
-    let re = 0;
-    let im = 0;
-    sound.forEach((value, i) => {
-      re += value * Math.cos(2 * Math.PI * cycles * i);
-      im += value * Math.sin(2 * Math.PI * cycles * i);
-    });
-    return (2 * (re * re + im * im)) / sound.length ** 2;
+    const turn = 2 * Math.cos(2 * Math.PI * cycles);
+    let [last, before] = [0, 0];
+    for (let i = 0; i < sound.length; i++) {
+      const next = sound[i] + turn * last - before;
+      before = last;
+      last = next;
+    }
+    return (2 * (last * last + before * before - turn * last * before)) / sound.length ** 2;
   }
 
   // --- The peer connections ----------------------------------------------------------
