@@ -21,21 +21,9 @@ func parseVP8(b []byte) (Descriptor, error) {
 		n = 2
 		// "I: PictureID present."
 		if ext&0x80 != 0 {
-			if len(b) < n+1 {
-				return d, ErrTruncated
-			}
-			d.HasPictureID = true
-			// "M: The most significant bit of the first octet is an extension flag": 1 means 15 bits, 0 means 7.
-			if b[n]&0x80 != 0 {
-				if len(b) < n+2 {
-					return d, ErrTruncated
-				}
-				d.LongPictureID = true
-				d.PictureID = uint16(b[n]&0x7f)<<8 | uint16(b[n+1])
-				n += 2
-			} else {
-				d.PictureID = uint16(b[n])
-				n++
+			var err error
+			if n, err = d.readPictureID(b, n); err != nil {
+				return d, err
 			}
 		}
 		// "L: TL0PICIDX present."
@@ -98,4 +86,23 @@ func RewriteVP8(payload []byte, d Descriptor, pictureID uint16, tl0 uint8) {
 	if d.HasTL0 {
 		payload[n] = tl0
 	}
+}
+
+// readPictureID reads the picture id at b[n:], which VP8 and VP9 write alike, and returns the offset after it.
+func (d *Descriptor) readPictureID(b []byte, n int) (int, error) {
+	if len(b) < n+1 {
+		return n, ErrTruncated
+	}
+	d.HasPictureID = true
+	// "M: The most significant bit of the first octet is an extension flag": 1 means 15 bits, 0 means 7.
+	if b[n]&0x80 == 0 {
+		d.PictureID = uint16(b[n])
+		return n + 1, nil
+	}
+	if len(b) < n+2 {
+		return n, ErrTruncated
+	}
+	d.LongPictureID = true
+	d.PictureID = uint16(b[n]&0x7f)<<8 | uint16(b[n+1])
+	return n + 2, nil
 }

@@ -8,20 +8,9 @@ func parseVP9(b []byte) (Descriptor, error) {
 	n := 1
 	// "I: Picture ID (PID) present": 7 bits, or 15 when its M bit is set.
 	if first&0x80 != 0 {
-		if len(b) < n+1 {
-			return d, ErrTruncated
-		}
-		d.HasPictureID = true
-		if b[n]&0x80 != 0 {
-			if len(b) < n+2 {
-				return d, ErrTruncated
-			}
-			d.LongPictureID = true
-			d.PictureID = uint16(b[n]&0x7f)<<8 | uint16(b[n+1])
-			n += 2
-		} else {
-			d.PictureID = uint16(b[n])
-			n++
+		var err error
+		if n, err = d.readPictureID(b, n); err != nil {
+			return d, err
 		}
 	}
 	inter := first&0x40 != 0    // "P: Inter-picture predicted frame"
