@@ -16,7 +16,7 @@ func uclient(t *testing.T, args ...string) (sent, received int, output string) {
 	t.Helper()
 	program, err := exec.LookPath("turnutils_uclient")
 	if err != nil {
-		t.Skip("turnutils_uclient (of the coturn package) isn't installed")
+		t.Fatal("turnutils_uclient isn't installed: run scripts/install-test-tools")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

@@ -314,7 +314,7 @@ func TestSplitClose(t *testing.T) {
 func TestTURNOverTheSharedPort(t *testing.T) {
 	program, err := exec.LookPath("turnutils_uclient")
 	if err != nil {
-		t.Skip("turnutils_uclient (of the coturn package) isn't installed")
+		t.Fatal("turnutils_uclient isn't installed: run scripts/install-test-tools")
 	}
 	peer, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
