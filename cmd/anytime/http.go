@@ -52,16 +52,19 @@ func (n *node) openTURN(context.Context) error {
 		return nil
 	}
 	var overTLS []net.Listener
+	var ports []uint16 // of overTLS, as clients are told them
 	if n.secure != nil {
 		n.splitter = splitTLS(n.secure, n.certificates.shared(), splitLimits{}, n.log)
 		n.onStop(func(context.Context) error { return n.splitter.Close() })
 		overTLS = append(overTLS, n.splitter.TURN)
+		ports = append(ports, portOf(n.secure.Addr()))
 		if n.config.turn.tls != off {
 			l, err := n.port("turn-tls", n.config.turn.tls)
 			if err != nil {
 				return err
 			}
 			overTLS = append(overTLS, tls.NewListener(l, n.certificates.turn()))
+			ports = append(ports, portOf(l.Addr()))
 			n.listening("TURN over TLS", l.Addr().String())
 		}
 	}
@@ -75,7 +78,7 @@ func (n *node) openTURN(context.Context) error {
 	}
 	n.turn = server
 	n.onStop(func(context.Context) error { return server.Close() })
-	n.turnURLs = n.urlsOfTURN()
+	n.turnURLs = n.urlsOfTURN(ports)
 	var over []string
 	for _, a := range server.UDPAddrs() {
 		over = append(over, a.String())
@@ -85,8 +88,9 @@ func (n *node) openTURN(context.Context) error {
 	return nil
 }
 
-// urlsOfTURN are what clients are told: one each for UDP, TCP and TLS.
-func (n *node) urlsOfTURN() []string {
+// urlsOfTURN are what clients are told: one each for UDP and TCP, and one per port for TLS, of which HTTPS's is the one
+// that firewalls leave open.
+func (n *node) urlsOfTURN(overTLS []uint16) []string {
 	host := n.config.http.domain
 	if host == "" {
 		addrs := n.sfu.Addrs()
@@ -98,19 +102,20 @@ func (n *node) urlsOfTURN() []string {
 		}
 		// An address that others reach, rather than loopback, which only this machine does.
 		best := slices.IndexFunc(addrs, func(a netip.Addr) bool { return !a.IsLoopback() })
-		host = bracketed(addrs[max(best, 0)].String())
+		host = addrs[max(best, 0)].String()
 	}
 	var urls []string
-	add := func(format string, port uint16) { urls = append(urls, fmt.Sprintf(format, host, port)) }
+	add := func(format, host string, port uint16) {
+		urls = append(urls, fmt.Sprintf(format, bracketed(host), port))
+	}
 	if udp := n.turn.UDPAddrs(); len(udp) > 0 {
-		add("turn:%s:%d?transport=udp", udp[0].Port())
+		add("turn:%s:%d?transport=udp", host, udp[0].Port())
 	}
 	if tcp := n.turn.StreamAddrs(); len(tcp) > 0 {
-		add("turn:%s:%d?transport=tcp", tcp[0].Port())
+		add("turn:%s:%d?transport=tcp", host, tcp[0].Port())
 	}
-	if n.secure != nil {
-		// The port that firewalls leave open.
-		add("turns:%s:%d?transport=tcp", portOf(n.secure.Addr()))
+	for _, port := range overTLS {
+		add("turns:%s:%d?transport=tcp", n.certificates.host(host), port)
 	}
 	return urls
 }

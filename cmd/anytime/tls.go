@@ -35,6 +35,7 @@ type tlsConfig struct {
 type certificates struct {
 	get    func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	domain string            // "": none
+	files  *certificateFiles // nil: not from files
 	acme   *autocert.Manager // nil: no ACME
 	log    *slog.Logger
 }
@@ -52,7 +53,7 @@ func newCertificates(c tlsConfig) (*certificates, error) {
 		if err := files.load(); err != nil {
 			return nil, err
 		}
-		return &certificates{get: files.get, domain: c.domain, log: log}, nil
+		return &certificates{get: files.get, domain: c.domain, files: files, log: log}, nil
 	case c.domain != "":
 		domain, err := cleanDomain(c.domain)
 		if err != nil {
@@ -84,6 +85,24 @@ func newCertificates(c tlsConfig) (*certificates, error) {
 		return &certificates{get: own.get, log: log}, nil
 	}
 	return nil, errors.New("HTTPS needs a certificate: give --tls-cert and --tls-key, --domain, or --self-signed")
+}
+
+// host is how a URL names this server so that the certificate stands for it: the domain, or a name in the certificate's
+// file where that doesn't cover the address given.
+func (c *certificates) host(address string) string {
+	if c.domain != "" {
+		return c.domain
+	}
+	if c.files != nil {
+		if certificate, err := c.files.get(nil); err == nil && certificate.Leaf.VerifyHostname(address) != nil {
+			for _, name := range certificate.Leaf.DNSNames {
+				if hostOnly(name) == name { // no wildcard
+					return name
+				}
+			}
+		}
+	}
+	return address
 }
 
 // The application protocols by which one port tells what a client wants (RFC 7301).

@@ -186,6 +186,40 @@ func TestCertificateFilesAreReadAgain(t *testing.T) {
 	shows("four.example")
 }
 
+// TestHostIsCovered pins that a TURN URL over TLS names what the certificate stands for, or clients refuse the relay.
+func TestHostIsCovered(t *testing.T) {
+	folder := t.TempDir()
+	pair := func(names ...string) tlsConfig {
+		both := filepath.Join(folder, strings.Join(names, "+"))
+		if _, err := makeOwn(both, nil, names, []netip.Addr{netip.MustParseAddr("203.0.113.7")}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		return tlsConfig{certificate: both, key: both, log: quiet()}
+	}
+	domain := pair("calls.example.org")
+	domain.domain = "other.example.org"
+	for _, c := range []struct {
+		what          string
+		config        tlsConfig
+		address, want string
+	}{
+		{"a name for an address that isn't covered", pair("calls.example.org"), "198.51.100.1", "calls.example.org"},
+		{"a wildcard is no name", pair("*.example.org", "calls.example.org"), "198.51.100.1", "calls.example.org"},
+		{"nothing but a wildcard", pair("*.example.org"), "198.51.100.1", "198.51.100.1"},
+		{"an address that is covered", pair("calls.example.org"), "203.0.113.7", "203.0.113.7"},
+		{"the domain", domain, "203.0.113.7", "other.example.org"},
+		{"our own certificate", tlsConfig{selfSigned: true, folder: folder, log: quiet()}, "198.51.100.1", "198.51.100.1"},
+	} {
+		certificates, err := newCertificates(c.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := certificates.host(c.address); got != c.want {
+			t.Errorf("%s: %s, want %s", c.what, got, c.want)
+		}
+	}
+}
+
 func TestCertificateErrorsSayWhatToDo(t *testing.T) {
 	folder := t.TempDir()
 	one, other := filepath.Join(folder, "one"), filepath.Join(folder, "other")
