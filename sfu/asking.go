@@ -29,9 +29,8 @@ func (n *negotiation) unanswered(now time.Duration) (next time.Duration) {
 	early := now < n.single.due // the alarm was of an earlier question
 	giveUp := outstanding && !early && n.single.asks >= maxAsks
 	if giveUp {
-		n.outstanding = false
+		n.outstanding, n.dirty = false, false
 	}
-	again := giveUp && n.dirty
 	n.wish.Unlock()
 	switch {
 	case !outstanding:
@@ -42,9 +41,10 @@ func (n *negotiation) unanswered(now time.Duration) (next time.Duration) {
 		n.question()
 		return n.single.due
 	}
-	n.stall(n.waiting())
-	if again {
-		n.kick() // what changed meanwhile is worth another question
+	waiting := n.waiting()
+	n.stall(waiting)
+	if needed, _ := n.shortage(waiting); needed != n.single.needed {
+		n.kick() // it changed meanwhile: that is worth another question
 	}
 	return 0
 }

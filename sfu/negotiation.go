@@ -91,7 +91,8 @@ func (n *negotiation) run() {
 	defer p.work.Done()
 	for {
 		n.wish.Lock()
-		wait := n.first && !n.restarting
+		// The first offer of ours brings the connection up; a client's own has done that before it is asked for more.
+		wait := (n.first || p.cfg.Single) && !n.restarting
 		n.wish.Unlock()
 		if wait {
 			t := time.NewTimer(coalesce)

@@ -55,9 +55,6 @@ func (t *transport) openSender(api *webrtc.API) error {
 func (n *negotiation) require(resumed bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.wish.Lock()
-	n.first = true
-	n.wish.Unlock()
 	if !n.publishable {
 		return
 	}
