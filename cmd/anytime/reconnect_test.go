@@ -10,6 +10,7 @@ import (
 
 	"github.com/pion/ice/v4"
 	pion "github.com/pion/transport/v4"
+	"github.com/pion/transport/v4/stdnet"
 	"github.com/pion/webrtc/v4"
 
 	"anytime/sfu"
@@ -210,6 +211,54 @@ func TestAddressChangeUnnoticed(t *testing.T) {
 			// Pion checks its path every 2 s, and the first check from the new address tells us.
 			if up > 3*time.Second || down > 5*time.Second {
 				t.Error("that is too long")
+			}
+		})
+	}
+}
+
+// TestUDPIsBlockedInACall: the client restarts ICE, and only TCP gets through.
+func TestUDPIsBlockedInACall(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			ctx := roomContext(t)
+			r := newTestRooms(t, nil)
+			host, err := stdnet.NewNet()
+			if err != nil {
+				t.Fatal(err)
+			}
+			wall := &sfutest.Firewall{Net: host}
+			ann := r.join(ctx, "ann", mode.change)
+			bob := r.join(ctx, "bob", func(c *client.Config, claims *wire.Claims) {
+				over(wall, mode.change)(c, claims)
+				udp := c.Engine
+				c.Engine = func(e *webrtc.SettingEngine) {
+					udp(e)
+					e.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeTCP4})
+					e.SetIncludeLoopbackCandidate(true)
+				}
+			})
+			atAnn, atBob := talk(ctx, t, ann, bob)
+			for _, p := range bob.Paths() {
+				if p != "udp" {
+					t.Errorf("begun over %s", p)
+				}
+			}
+			wall.Block()
+			bob.Cut()
+			if err := bob.Resume(ctx); err != nil {
+				t.Fatal(err)
+			}
+			atBob.more(ctx, t, "bob hears ann again", 25)
+			atAnn.more(ctx, t, "ann hears bob again", 25)
+			up, down := atAnn.pause(), atBob.pause()
+			t.Logf("without bob's voice for %v, without ann's for %v", up.Round(time.Millisecond), down.Round(time.Millisecond))
+			if up > time.Second || down > time.Second {
+				t.Error("a pause of a second or more")
+			}
+			for _, p := range bob.Paths() {
+				if p != "tcp" {
+					t.Errorf("it goes on over %s", p)
+				}
 			}
 		})
 	}
