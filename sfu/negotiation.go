@@ -112,6 +112,9 @@ func (n *negotiation) run() {
 		}
 		if n.outstanding && n.resend {
 			n.resend = false
+			if t := p.downlink(); t == nil || !t.up.Load() {
+				n.restarting = false // there is nothing to restart: the answer to come is the beginning
+			}
 			n.wish.Unlock()
 			n.again()
 			continue
