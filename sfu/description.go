@@ -150,21 +150,28 @@ func withoutCandidates(text string) (string, error) {
 	if err := d.UnmarshalString(text); err != nil {
 		return "", refuse("%v", err)
 	}
-	isLite := func(a sdp.Attribute) bool { return strings.TrimSpace(a.Key) == sdp.AttrKeyICELite } // as Pion reads it
-	if slices.ContainsFunc(d.Attributes, isLite) {
-		// Two lite agents check nothing (RFC 8445 section 6.1.1): we would send wherever the description says.
-		return "", refuse("an ICE-lite peer: the server needs one that checks connectivity")
-	}
-	isCandidate := func(a sdp.Attribute) bool { return a.IsICECandidate() }
-	d.Attributes = slices.DeleteFunc(d.Attributes, isCandidate)
-	for _, m := range d.MediaDescriptions {
-		m.Attributes = slices.DeleteFunc(m.Attributes, isCandidate)
+	if err := stripCandidates(&d); err != nil {
+		return "", err
 	}
 	out, err := d.Marshal()
 	if err != nil {
 		return "", refuse("%v", err)
 	}
 	return string(out), nil
+}
+
+func stripCandidates(d *sdp.SessionDescription) error {
+	isLite := func(a sdp.Attribute) bool { return strings.TrimSpace(a.Key) == sdp.AttrKeyICELite } // as Pion reads it
+	if slices.ContainsFunc(d.Attributes, isLite) {
+		// Two lite agents check nothing (RFC 8445 section 6.1.1): we would send wherever the description says.
+		return refuse("an ICE-lite peer: the server needs one that checks connectivity")
+	}
+	isCandidate := func(a sdp.Attribute) bool { return a.IsICECandidate() }
+	d.Attributes = slices.DeleteFunc(d.Attributes, isCandidate)
+	for _, m := range d.MediaDescriptions {
+		m.Attributes = slices.DeleteFunc(m.Attributes, isCandidate)
+	}
+	return nil
 }
 
 // fingerprintForm is RFC 8122 section 5: a hash function, and two hexadecimal digits for each byte.

@@ -100,6 +100,12 @@ type SubscriptionFailed struct {
 	Err     error
 }
 
+// SubscriptionStalled tells that a client with a single peer connection has no m-line for a subscription and doesn't
+// offer one. It is told once; the subscription stays, and takes an m-line that becomes free.
+type SubscriptionStalled struct{ TrackID string }
+
+func (SubscriptionStalled) event() {}
+
 func (OfferReady) event()         {}
 func (SectionsNeeded) event()     {}
 func (CandidateFound) event()     {}

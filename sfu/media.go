@@ -16,6 +16,7 @@ import (
 	"github.com/pion/dtls/v3/pkg/protocol/handshake"
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
+	"github.com/pion/stun/v4"
 	"github.com/pion/transport/v4/packetio"
 	"github.com/pion/webrtc/v4"
 )
@@ -170,6 +171,10 @@ func (s *Server) newPeer(target Target, fullICE bool, hooks peerHooks) (*webrtc.
 	e.SetIncludeLoopbackCandidate(true) // the list of announced addresses decides
 	e.SetLite(!fullICE)
 	e.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	var path paths
+	e.SetICEBindingRequestHandler(func(m *stun.Message, _, remote ice.Candidate, _ *ice.CandidatePair) bool {
+		return path.request(m, remote)
+	})
 	e.SetICETimeouts(iceDisconnected, iceFailed, iceKeepalive)
 	e.SetDTLSRetransmissionInterval(dtlsFlight)
 	e.SetDTLSInsecureSkipHelloVerify(true) // ICE has verified the address

@@ -91,7 +91,8 @@ func (n *negotiation) run() {
 	defer p.work.Done()
 	for {
 		n.wish.Lock()
-		wait := n.first && !n.restarting
+		// The first offer of ours brings the connection up; a client's own has done that before it is asked for more.
+		wait := (n.first || p.cfg.Single) && !n.restarting
 		n.wish.Unlock()
 		if wait {
 			t := time.NewTimer(coalesce)
@@ -111,6 +112,9 @@ func (n *negotiation) run() {
 		}
 		if n.outstanding && n.resend {
 			n.resend = false
+			if t := p.downlink(); t == nil || !t.up.Load() {
+				n.restarting = false // there is nothing to restart: the answer to come is the beginning
+			}
 			n.wish.Unlock()
 			n.again()
 			continue
@@ -124,7 +128,7 @@ func (n *negotiation) run() {
 		n.dirty, n.restarting, n.resend = false, false, false
 		n.wish.Unlock()
 		if p.cfg.Single {
-			n.require()
+			n.require(restart)
 		} else if err := n.offer(restart); err != nil {
 			p.log.Warn("the server's offer failed", "err", err)
 			p.notify(TransportState{Target: Subscriber, State: Failed})
@@ -142,7 +146,8 @@ func (n *negotiation) again() {
 	switch {
 	case !outstanding:
 	case n.p.cfg.Single:
-		n.p.notify(n.single.needed)
+		n.single.asks = 0
+		n.question()
 	default:
 		n.p.notify(OfferReady{ID: n.offerID, SDP: n.text, Tracks: n.tracks})
 	}
@@ -219,7 +224,8 @@ func (n *negotiation) reconcile(t *transport) (changed bool, failed map[*subscri
 	return changed, failed
 }
 
-// waiting are the subscriptions that need an m-line and whose publication can be offered. Called with n.mu held.
+// waiting are the subscriptions that need an m-line and whose publication can be offered, the oldest first. Called with
+// n.mu held.
 func (n *negotiation) waiting() (list []*subscription) {
 	n.p.mu.Lock()
 	for _, s := range n.p.subs {
@@ -228,6 +234,7 @@ func (n *negotiation) waiting() (list []*subscription) {
 		}
 	}
 	n.p.mu.Unlock()
+	slices.SortFunc(list, func(a, b *subscription) int { return a.order - b.order })
 	return slices.DeleteFunc(list, func(s *subscription) bool { return !s.pub.isReady() })
 }
 

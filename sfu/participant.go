@@ -47,7 +47,9 @@ type Participant struct {
 	tracks announced
 	subs   map[string]*subscription
 	bySSRC map[uint32]*subscription
-	closed bool
+	// subscribed counts the subscriptions there ever were.
+	subscribed int
+	closed     bool
 
 	events    sync.Mutex
 	silent    bool
@@ -56,6 +58,7 @@ type Participant struct {
 	work      sync.WaitGroup
 
 	reports *alarm
+	asking  *alarm // see negotiation.unanswered; nil with two peer connections
 
 	clockMu sync.Mutex
 	clock   forward.SenderClock
@@ -78,6 +81,7 @@ func (s *Server) Join(cfg ParticipantConfig) (*Participant, error) {
 		return nil, err
 	}
 	if cfg.Single {
+		p.asking = newAlarm(s.now, p.nego.unanswered)
 		if _, err := p.publisher(); err != nil {
 			p.Close()
 			return nil, err
@@ -129,6 +133,9 @@ func (p *Participant) Close() {
 		}
 		p.server.leave(p)
 		p.reports.stop()
+		if p.asking != nil {
+			p.asking.stop()
+		}
 		p.work.Wait()
 		for i := range p.transports {
 			if t := p.transports[i].Load(); t != nil {

@@ -29,6 +29,8 @@ type singleState struct {
 	sections []section      // of the client's latest offer
 	needed   SectionsNeeded // what was asked last
 	crossed  bool           // an offer came that may have crossed with what was asked
+	asks     int            // how often it was asked without an offer since
+	due      time.Duration  // when to ask again
 }
 
 // answerDelay is what a client is given to apply an answer before the media that it tells of is sent: unlike an answer of
@@ -49,29 +51,32 @@ func (t *transport) openSender(api *webrtc.API) error {
 }
 
 // require asks the client for an offer if there is something to change. Before its first offer there is nothing to ask:
-// it comes by itself.
-func (n *negotiation) require() {
+// it comes by itself. resumed: the client may have missed what it was told before.
+func (n *negotiation) require(resumed bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.wish.Lock()
-	n.first = true
-	n.wish.Unlock()
 	if !n.publishable {
 		return
 	}
-	needed, changed := n.shortage()
+	waiting := n.waiting()
+	for _, s := range waiting {
+		s.stalled = s.stalled && !resumed
+	}
+	needed, changed := n.shortage(waiting)
 	if !changed && needed == (SectionsNeeded{}) {
+		n.stall(waiting)
 		return
 	}
 	n.wish.Lock()
 	n.outstanding = true
 	n.wish.Unlock()
-	n.single.needed, n.single.crossed = needed, false
-	n.p.notify(needed)
+	n.single.needed, n.single.crossed, n.single.asks = needed, false, 0
+	n.question()
 }
 
-// shortage returns how many m-lines there are too few, and whether those that exist change hands.
-func (n *negotiation) shortage() (needed SectionsNeeded, changed bool) {
+// shortage returns how many m-lines there are too few for the subscriptions that wait, but no more than a description may
+// have, and whether those that exist change hands.
+func (n *negotiation) shortage(waiting []*subscription) (needed SectionsNeeded, changed bool) {
 	taken := map[string]bool{}
 	for _, l := range n.lines {
 		if l.sub.isEnded() {
@@ -86,11 +91,15 @@ func (n *negotiation) shortage() (needed SectionsNeeded, changed bool) {
 			free[s.kind]++
 		}
 	}
-	for _, s := range n.waiting() {
+	// The client's own tracks need m-lines too.
+	room := maxSections - n.p.server.cfg.Limits.Publications - len(n.single.sections)
+	for _, s := range waiting {
 		kind := s.pub.cfg.Kind
 		if free[kind.String()] > 0 {
 			free[kind.String()]--
 			changed = true
+		} else if room--; room < 0 {
+			continue
 		} else if kind == Video {
 			needed.Video++
 		} else {
@@ -138,7 +147,7 @@ func (n *negotiation) lend(t *transport, offered, ours []section, answer string)
 			p.drop(s)
 			p.notify(SubscriptionFailed{TrackID: s.pub.id, Err: err})
 		case l != nil:
-			used[l.mid], s.line = l, l
+			used[l.mid], s.line, s.stalled = l, l, false
 			n.lines = append(n.lines, l)
 			begun = append(begun, s)
 		}
@@ -201,7 +210,8 @@ func (p *Participant) freshSSRC() uint32 {
 // asked follows the exchange that was asked for. An offer that brings nothing of what was asked may have crossed with the
 // question, so the next one counts; a client that still brings nothing isn't asked again before something changes.
 func (n *negotiation) asked(grown bool) {
-	needed, _ := n.shortage()
+	waiting := n.waiting()
+	needed, _ := n.shortage(waiting)
 	n.wish.Lock()
 	was := n.outstanding
 	if was && needed != (SectionsNeeded{}) && !grown && !n.single.crossed {
@@ -214,6 +224,8 @@ func (n *negotiation) asked(grown bool) {
 	n.wish.Unlock()
 	if again {
 		n.kick()
+	} else {
+		n.stall(waiting)
 	}
 }
 

@@ -28,6 +28,8 @@ func (p *Participant) Subscribe(trackID string) error {
 		return fmt.Errorf("%w: %d tracks subscribed", ErrLimit, p.server.cfg.Limits.Subscriptions)
 	}
 	p.subs[trackID] = s
+	p.subscribed++
+	s.order = p.subscribed
 	p.mu.Unlock()
 	if !pub.want(s) {
 		p.drop(s)

@@ -38,6 +38,10 @@ type subscription struct {
 	pub *publication
 	// line is the m-line, nil before the first offer. Guarded by the participant's negotiation.
 	line *line
+	// order counts the participant's subscriptions. stalled: the client was told that there is no m-line for it; guarded
+	// by the negotiation.
+	order   int
+	stalled bool
 
 	mu       sync.Mutex
 	settings SubscriptionSettings

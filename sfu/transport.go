@@ -11,6 +11,7 @@ import (
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"github.com/pion/sdp/v3"
 	"github.com/pion/transport/v4/packetio"
 	"github.com/pion/webrtc/v4"
 )
@@ -166,10 +167,19 @@ func (t *transport) gather() error {
 
 // answer applies the peer's offer and returns our answer.
 func (t *transport) answer(offer string) (string, error) {
-	offer, err := withoutCandidates(offer)
-	if err != nil {
+	var parsed sdp.SessionDescription
+	if err := parsed.UnmarshalString(offer); err != nil {
+		return "", refuse("%v", err)
+	}
+	if err := stripCandidates(&parsed); err != nil {
 		return "", err
 	}
+	kept := lean(&parsed)
+	b, err := parsed.Marshal()
+	if err != nil {
+		return "", refuse("%v", err)
+	}
+	offer = string(b)
 	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
 		return "", refuse("%v", err)
 	}
@@ -183,7 +193,11 @@ func (t *transport) answer(offer string) (string, error) {
 	if err := t.gather(); err != nil {
 		return "", err
 	}
-	return t.pc.LocalDescription().SDP, nil
+	answer, err := kept.restore(t.pc.LocalDescription().SDP)
+	if err != nil {
+		return "", fmt.Errorf("writing an answer: %w", err)
+	}
+	return answer, nil
 }
 
 // offer makes an offer, with new ICE credentials if restart is set.

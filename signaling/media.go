@@ -109,7 +109,8 @@ type DataChannels interface {
 }
 
 // MediaEvent is something that happened to a participant's media: OfferReady, SectionsNeeded,
-// CandidateFound, TransportChanged, PublicationStarted, PublicationEnded, DataReceived or SubscriptionFailed.
+// CandidateFound, TransportChanged, PublicationStarted, PublicationEnded, DataReceived,
+// SubscriptionFailed or SubscriptionStalled.
 type MediaEvent interface{ mediaEvent() }
 
 type (
@@ -147,6 +148,9 @@ type (
 		TrackID string
 		Err     error
 	}
+	// SubscriptionStalled: a client in single mode has no section for the track and offers none. Its
+	// media comes if one becomes free.
+	SubscriptionStalled struct{ TrackID string }
 )
 
 func (OfferReady) mediaEvent()         {}
@@ -157,6 +161,8 @@ func (PublicationStarted) mediaEvent() {}
 func (PublicationEnded) mediaEvent()   {}
 func (DataReceived) mediaEvent()       {}
 func (SubscriptionFailed) mediaEvent() {}
+
+func (SubscriptionStalled) mediaEvent() {}
 
 // TransportState of a peer connection.
 type TransportState uint8

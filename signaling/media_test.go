@@ -2,6 +2,8 @@ package signaling
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -36,6 +38,12 @@ func (m *fakeMedia) peer(id string) *fakePeer {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.peers[id]
+}
+
+func (m *fakeMedia) all() []*fakePeer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.peers))
 }
 
 type fakeTrack struct {

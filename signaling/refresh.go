@@ -39,6 +39,40 @@ func (a *actor) refreshTokens(now time.Time) {
 	}
 }
 
+// recheck asks, once a participant is in the room, whether it may be there: a revocation while it
+// joined found nobody to remove. What comes later does, so nothing falls between the two.
+func (a *actor) recheck(s *session) {
+	if a.srv.cfg.Authorize == nil {
+		return
+	}
+	claims := a.presentClaims(s)
+	a.srv.running.Go(func() {
+		a.srv.refreshing <- struct{}{}
+		_, err := a.srv.authorize(context.Background(), claims, Joined)
+		<-a.srv.refreshing
+		if err != nil {
+			a.post(func(a *actor) { a.onRechecked(s, err) })
+		}
+	})
+}
+
+func (a *actor) onRechecked(s *session, err error) {
+	if a.sessions[s.id] != s {
+		return
+	}
+	now := time.Now()
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		s.log.Info("participant lost the right to be here while it joined", "why", refusal.Text)
+		a.apply(a.room.Remove(now, s.id, room.Removed, room.Disconnect))
+		return
+	}
+	s.log.Warn("cannot recheck a join, will try again", "err", err)
+	if retry := now.Add(refreshRetry); !s.refreshAt.IsZero() && retry.Before(s.refreshAt) {
+		s.refreshAt = retry // a refresh asks the same
+	}
+}
+
 func (a *actor) onRefreshed(s *session, claims wire.Claims, err error) {
 	if a.sessions[s.id] != s {
 		return

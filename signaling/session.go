@@ -64,6 +64,7 @@ func (a *actor) onJoin(j joining) {
 	s.log.Info("participant joins", "sdk", j.query.Client.GetSdk(), "version", j.query.Client.GetVersion(),
 		"protocol", j.query.Client.GetProtocol(), "single", s.single)
 	a.apply(effects)
+	a.recheck(s)
 	a.bundled(s, j)
 	a.listen(s, j.conn)
 }
@@ -200,6 +201,9 @@ func (a *actor) onMedia(s *session, e MediaEvent) {
 		a.apply(a.room.TrackStarted(now, s.id, e.TrackID, e.MimeType))
 	case PublicationEnded:
 		a.apply(a.room.TrackEnded(now, s.id, e.TrackID))
+	case SubscriptionStalled:
+		s.log.Info("subscription waits for a section of the client's", "track", e.TrackID)
+		a.apply(a.room.SubscriptionStalled(now, s.id, e.TrackID))
 	case SubscriptionFailed:
 		s.log.Warn("subscription failed", "track", e.TrackID, "err", e.Err)
 		a.apply(a.room.SubscriptionFailed(now, s.id, e.TrackID, failureOf(e.Err)))

@@ -19,9 +19,9 @@ type Config struct {
 	// Keys returns the secret of an API key.
 	Keys func(apiKey string) (secret string, ok bool)
 	// Authorize is asked, with a verified token that may join its room, on every join, resume and
-	// refresh; it may query a database. An error that is a *Refusal ends or prevents the session
-	// with its status and text; any other error prevents joins and resumes as a fault of ours, and
-	// lets a refresh be tried again. nil: the token alone decides.
+	// refresh, and again once a join took effect; it may query a database. An error that is a *Refusal
+	// ends or prevents the session with its status and text; any other error prevents joins and
+	// resumes as a fault of ours, and lets the others be tried again. nil: the token alone decides.
 	Authorize func(context.Context, wire.Claims, Occasion) (Admission, error)
 	// ICEServers returns the TURN servers, with credentials, for an identity. nil: none.
 	ICEServers func(identity string) []*wire.ICEServer
@@ -108,6 +108,9 @@ const (
 	Join Occasion = iota + 1
 	Resume
 	Refresh
+	// Joined: the participant is in the room now. Who lost the right to be there while it joined was
+	// not there yet to be removed.
+	Joined
 )
 
 func (o Occasion) String() string {
@@ -118,6 +121,8 @@ func (o Occasion) String() string {
 		return "resume"
 	case Refresh:
 		return "refresh"
+	case Joined:
+		return "joined"
 	}
 	return "unknown"
 }
@@ -169,8 +174,8 @@ const (
 	RoomStarted RoomEventKind = iota + 1
 	RoomFinished
 	ParticipantJoined
-	// ParticipantLost: the connection broke; ParticipantBack or, after the departure grace,
-	// ParticipantLeft follows.
+	// ParticipantLost: the connection broke and the media is away; ParticipantBack or, after the
+	// departure grace, ParticipantLeft follows.
 	ParticipantLost
 	ParticipantBack
 	ParticipantLeft
@@ -315,8 +320,8 @@ func (s *Server) Participants(roomName string) []*wire.ParticipantInfo {
 	return out
 }
 
-// Connected returns the identities in a room that have a connection now: not of those who lost it and
-// may yet come back.
+// Connected returns the identities in a room of whom anything is heard now, messages or media: not of
+// those who are lost and may yet come back.
 func (s *Server) Connected(roomName string) []string {
 	var out []string
 	s.ask(roomName, func(a *actor) { out = a.room.Connected() })

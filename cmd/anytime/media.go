@@ -92,6 +92,8 @@ func mediaEvent(e sfu.Event) signaling.MediaEvent {
 		return signaling.DataReceived(e)
 	case sfu.SubscriptionFailed:
 		return signaling.SubscriptionFailed{TrackID: e.TrackID, Err: mediaError(e.Err)}
+	case sfu.SubscriptionStalled:
+		return signaling.SubscriptionStalled(e)
 	}
 	panic(fmt.Sprintf("media: an event of type %T that has no counterpart", e))
 }

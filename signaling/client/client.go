@@ -47,6 +47,8 @@ type Config struct {
 	Engine func(*webrtc.SettingEngine)
 	// OnMessage sees every message of the server before it has an effect, on the reading goroutine.
 	OnMessage func(*wire.SignalResponse)
+	// Seen, if set, is shown each URL before it is dialled, and may refuse it.
+	Seen func(url string) error
 	// Packets is how many received packets of a track wait for ReadRTP; more are dropped. 0 is 512.
 	Packets int
 	// Log receives what goes wrong in the background. nil: nowhere.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/pion/rtp/codecs"
 	"github.com/pion/webrtc/v4"
@@ -42,6 +43,8 @@ type Publication struct {
 	info   *wire.TrackInfo
 	sender *webrtc.RTPSender
 	layers []*webrtc.TrackLocalStaticRTP
+	// keyframe holds a mark while somebody wants a keyframe.
+	keyframe chan struct{}
 
 	mu          sync.Mutex
 	packetizers []rtp.Packetizer
@@ -62,7 +65,7 @@ func (c *Client) Publish(ctx context.Context, o PublishOptions) (*Publication, e
 	}
 	video := o.Codec.MimeType != webrtc.MimeTypeOpus
 	id := wire.NewID("track-")
-	p := &Publication{client: c}
+	p := &Publication{client: c, keyframe: make(chan struct{}, 1)}
 	count := max(len(o.Layers), 1)
 	for i := range count {
 		var options []func(*webrtc.TrackLocalStaticRTP)
@@ -173,13 +176,32 @@ func (p *Publication) mark(layer int, packet *rtp.Packet) error {
 	return packet.SetExtension(p.ridID, []byte(rids[layer]))
 }
 
-// readRTCP lets Pion's interceptors see the feedback.
+// readRTCP lets Pion's interceptors see the feedback, and notes requests for a keyframe.
 func (p *Publication) readRTCP() {
-	buf := make([]byte, 1500)
 	for {
-		if _, _, err := p.sender.Read(buf); err != nil {
+		packets, _, err := p.sender.ReadRTCP()
+		if err != nil {
 			return
 		}
+		for _, packet := range packets {
+			if _, ok := packet.(*rtcp.PictureLossIndication); ok {
+				select {
+				case p.keyframe <- struct{}{}:
+				default:
+				}
+			}
+		}
+	}
+}
+
+// KeyframeRequested reports whether a keyframe was asked for (RFC 4585 §6.3.1) since the last call. Of
+// a simulcast track it hears the lowest layer's requests.
+func (p *Publication) KeyframeRequested() bool {
+	select {
+	case <-p.keyframe:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -42,6 +42,11 @@ func (c *Client) dial(ctx context.Context, sid string) (*signal, *wire.SignalRes
 	if err != nil {
 		return nil, nil, err
 	}
+	if c.cfg.Seen != nil {
+		if err := c.cfg.Seen(target); err != nil {
+			return nil, nil, err
+		}
+	}
 	dialer := websocket.Dialer{HandshakeTimeout: 15 * time.Second}
 	ws, resp, err := dialer.DialContext(ctx, target, nil)
 	if err != nil {

@@ -153,12 +153,24 @@ func (c *Client) negotiate(ctx context.Context, restart bool) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if pc := c.publisher.pc; pc.SignalingState() == webrtc.SignalingStateHaveLocalOffer {
+		// An earlier negotiation was given up, or its answer was lost. Pion can't roll an offer back (RFC 8829
+		// §4.1.10.2), so it is told again.
+		offer, answered := c.number(pc.LocalDescription().SDP)
+		if err := c.exchange(ctx, offer, answered); err != nil {
+			return err
+		}
+	}
 	offer, answered, err := c.offer(restart)
 	if err != nil {
 		return err
 	}
-	err = c.Send(&wire.SignalRequest{Message: &wire.RequestOffer{Offer: offer}})
-	if err != nil {
+	return c.exchange(ctx, offer, answered)
+}
+
+// exchange sends an offer and applies its answer.
+func (c *Client) exchange(ctx context.Context, offer *wire.SessionDescription, answered <-chan *wire.SessionDescription) error {
+	if err := c.Send(&wire.SignalRequest{Message: &wire.RequestOffer{Offer: offer}}); err != nil {
 		c.forget(offer.GetId())
 		return fmt.Errorf("send offer: %w", err)
 	}
@@ -168,12 +180,6 @@ func (c *Client) negotiate(ctx context.Context, restart bool) error {
 // offer makes an offer and a channel for its answer. The caller has the turn.
 func (c *Client) offer(restart bool) (*wire.SessionDescription, <-chan *wire.SessionDescription, error) {
 	pc := c.publisher.pc
-	if pc.SignalingState() == webrtc.SignalingStateHaveLocalOffer {
-		// An earlier negotiation was given up: its offer is void (RFC 8829 §4.1.10.2, rollback).
-		if err := pc.SetLocalDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeRollback}); err != nil {
-			return nil, nil, fmt.Errorf("roll back an unanswered offer: %w", err)
-		}
-	}
 	offer, err := pc.CreateOffer(&webrtc.OfferOptions{ICERestart: restart})
 	if err != nil {
 		return nil, nil, fmt.Errorf("make offer: %w", err)
@@ -181,12 +187,18 @@ func (c *Client) offer(restart bool) (*wire.SessionDescription, <-chan *wire.Ses
 	if err := pc.SetLocalDescription(offer); err != nil {
 		return nil, nil, fmt.Errorf("set own offer: %w", err)
 	}
+	d, answered := c.number(pc.LocalDescription().SDP)
+	return d, answered, nil
+}
+
+// number gives an offer an id, by which its answer is known.
+func (c *Client) number(sdp string) (*wire.SessionDescription, <-chan *wire.SessionDescription) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.offers.last++
 	id, answered := c.offers.last, make(chan *wire.SessionDescription, 1)
 	c.offers.answers[id] = answered
-	c.mu.Unlock()
-	return &wire.SessionDescription{Type: "offer", Sdp: pc.LocalDescription().SDP, Id: id}, answered, nil
+	return &wire.SessionDescription{Type: "offer", Sdp: sdp, Id: id}, answered
 }
 
 func (c *Client) forget(offer uint32) {

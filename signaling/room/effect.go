@@ -104,8 +104,8 @@ type (
 	ParticipantLeft   struct{ Participant Info }
 	// ParticipantActive: its media connected for the first time.
 	ParticipantActive struct{ Participant Info }
-	// ParticipantLost: its connection broke, and it has the departure grace to come back; then
-	// ParticipantBack or ParticipantLeft follows.
+	// ParticipantLost: its connection broke and its media is away; it has the departure grace to come
+	// back; then ParticipantBack or ParticipantLeft follows.
 	ParticipantLost struct{ Participant Info }
 	ParticipantBack struct{ Participant Info }
 	// TrackPublished and TrackUnpublished come once each per track that carried media.

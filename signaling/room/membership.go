@@ -45,14 +45,17 @@ func (r *Room) Resume(now time.Time, id, identity string) (effects []Effect, ok 
 		return nil, false
 	}
 	r.flushDepartures()
-	if !p.attached {
+	if !p.attached && p.media != TransportConnected {
 		r.emit(ParticipantBack{Participant: p.info()})
 	}
 	p.attached = true
-	if p.state == Active {
-		p.deadline = time.Time{}
-	} else {
+	switch {
+	case p.state != Active:
 		p.deadline, p.onExpired = now.Add(r.limits.MediaTimeout), JoinFailed
+	case p.media == TransportConnected:
+		p.deadline = time.Time{}
+	default:
+		p.deadline, p.onExpired = now.Add(r.limits.MediaTimeout), MediaLost
 	}
 	r.emit(SendReconnect{To: p.ID})
 	r.emit(SendUpdate{To: []string{p.ID}, Participants: append([]Info{p.info()}, r.othersOf(p)...)})
@@ -64,14 +67,19 @@ func (r *Room) Resume(now time.Time, id, identity string) (effects []Effect, ok 
 			r.emit(SendTrackPublished{To: p.ID, CID: t.CID, Track: t.Track.clone()})
 		}
 	}
-	r.setQuality(p, Excellent)
+	if p.state != Active || p.media == TransportConnected {
+		r.setQuality(p, Excellent)
+	} else {
+		r.setQuality(p, Poor)
+	}
 	r.tellStanding(p)
 	r.emit(RestartICE{ID: p.ID})
 	return r.take(now), true
 }
 
 // Detach says that a participant's connection is gone. It stays, with its media, for the departure
-// grace.
+// grace. While its media is connected the others hear and see it, so they are told of no loss: a
+// connection that is back within a moment concerns nobody else.
 func (r *Room) Detach(now time.Time, id string) []Effect {
 	p := r.byID[id]
 	if p == nil || !p.attached {
@@ -79,8 +87,9 @@ func (r *Room) Detach(now time.Time, id string) []Effect {
 	}
 	p.attached = false
 	p.deadline, p.onExpired = now.Add(r.limits.DepartureGrace), SignalLost
-	r.setQuality(p, Lost)
-	r.emit(ParticipantLost{Participant: p.info()})
+	if p.media != TransportConnected {
+		r.lost(p)
+	}
 	return r.take(now)
 }
 
@@ -134,6 +143,8 @@ func (r *Room) TransportChanged(now time.Time, id string, publisher bool, state 
 	if p == nil || p.remote || publisher == p.SubscriberPrimary {
 		return nil
 	}
+	was := p.media
+	p.media = state
 	switch state {
 	case TransportConnected:
 		if p.state != Active {
@@ -143,10 +154,15 @@ func (r *Room) TransportChanged(now time.Time, id string, publisher bool, state 
 		}
 		if p.attached {
 			p.deadline = time.Time{}
-			r.setQuality(p, Excellent)
+		} else if was != TransportConnected {
+			r.emit(ParticipantBack{Participant: p.info()})
 		}
+		r.setQuality(p, Excellent)
 	case TransportDisconnected, TransportFailed:
-		if p.attached {
+		switch {
+		case !p.attached && was == TransportConnected:
+			r.lost(p)
+		case p.attached:
 			r.setQuality(p, Poor)
 			if p.deadline.IsZero() {
 				p.deadline, p.onExpired = now.Add(r.limits.MediaTimeout), MediaLost
@@ -154,6 +170,12 @@ func (r *Room) TransportChanged(now time.Time, id string, publisher bool, state 
 		}
 	}
 	return r.take(now)
+}
+
+// lost tells that nothing is heard of a participant any more: neither messages nor media.
+func (r *Room) lost(p *participant) {
+	r.setQuality(p, Lost)
+	r.emit(ParticipantLost{Participant: p.info()})
 }
 
 // Mirror adds or updates a participant that lives on another node. Older versions are ignored.

@@ -113,6 +113,8 @@ type participant struct {
 	attached  bool
 	deadline  time.Time
 	onExpired Reason
+	// media is the latest state of the primary transport, 0 before it was connected.
+	media Transport
 
 	subs subscriptions
 	// grants say who may subscribe to this participant's tracks; nil means everybody.

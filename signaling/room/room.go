@@ -105,12 +105,12 @@ func (r *Room) Participants() []Info {
 	return out
 }
 
-// Connected returns the identities of those who have a connection now: not of those who lost it and
-// may yet come back.
+// Connected returns the identities of those of whom anything is heard now, messages or media: not of
+// those who are lost and may yet come back.
 func (r *Room) Connected() []string {
 	var out []string
 	for _, p := range r.order {
-		if p.remote || p.attached {
+		if p.remote || p.attached || p.media == TransportConnected {
 			out = append(out, p.Identity)
 		}
 	}

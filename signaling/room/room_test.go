@@ -217,7 +217,19 @@ func TestLostConnection(t *testing.T) {
 	s.publish("ann", "a")
 	s.ok(s.AddTrack(t0, "PA_ann", Track{ID: "TR_p", CID: "cid-p", Kind: Audio}))
 
+	// While media flows nobody else is concerned; without either it is lost.
 	s.last = s.Detach(at(1), "PA_ann")
+	s.want()
+	if got := s.Connected(); !slices.Equal(got, []string{"ann", "bob"}) {
+		t.Errorf("connected are %v", got)
+	}
+	s.last = s.TransportChanged(at(1.5), "PA_ann", false, TransportDisconnected)
+	s.want("lost ann", "quality>PA_bob [{PA_ann 1}]")
+	s.last = s.TransportChanged(at(1.6), "PA_ann", false, TransportFailed)
+	s.want()
+	s.last = s.TransportChanged(at(1.7), "PA_ann", false, TransportConnected)
+	s.want("back ann", "quality>PA_bob [{PA_ann 4}]")
+	s.last = s.TransportChanged(at(1.8), "PA_ann", false, TransportDisconnected)
 	s.want("lost ann", "quality>PA_bob [{PA_ann 1}]")
 	if got := s.Connected(); !slices.Equal(got, []string{"bob"}) {
 		t.Errorf("connected are %v", got)
@@ -248,7 +260,12 @@ func TestLostConnection(t *testing.T) {
 	}
 	s.last = effects
 	s.want("back ann", "reconnect>PA_ann", "update>PA_ann ann:active+TR_a bob:joined+TR_b", "room>PA_ann 2/2",
-		"published>PA_ann cid-p=TR_p", "restartice PA_ann", "quality>PA_ann,PA_bob [{PA_ann 4}]")
+		"published>PA_ann cid-p=TR_p", "restartice PA_ann", "quality>PA_ann,PA_bob [{PA_ann 2}]")
+	if due := s.NextDeadline(); !due.Equal(at(60)) { // bob's media, which never connected
+		t.Errorf("deadline is %v", due.Sub(t0))
+	}
+	s.last = s.TransportChanged(at(21), "PA_ann", false, TransportConnected)
+	s.want("quality>PA_ann,PA_bob [{PA_ann 4}]")
 	if s.last = s.Tick(at(31)); len(s.last) != 0 {
 		t.Errorf("after the resume: %v", brief(s.last))
 	}
@@ -258,6 +275,23 @@ func TestLostConnection(t *testing.T) {
 	s.want("unsubscribe PA_bob TR_a", "unpublishtrack PA_ann TR_a", "trackunpublished TR_a", "unpublishtrack PA_ann TR_p",
 		"closemedia PA_ann", "left ann 8", "leave>PA_bob 2 7", "unpublishtrack PA_bob TR_b", "trackunpublished TR_b",
 		"closemedia PA_bob", "left bob 7") // bob's media never connected
+}
+
+// TestResumeWithoutMedia: a session whose media doesn't come back after a resume isn't kept for ever.
+func TestResumeWithoutMedia(t *testing.T) {
+	s := newScript(t, Limits{})
+	s.join("ann")
+	s.last = s.TransportChanged(t0, "PA_ann", false, TransportConnected)
+	s.last = s.TransportChanged(at(1), "PA_ann", false, TransportFailed)
+	s.last = s.Detach(at(2), "PA_ann")
+	s.want("lost ann")
+	if _, ok := s.Resume(at(10), "PA_ann", "ann"); !ok {
+		t.Fatal("not resumed")
+	}
+	s.last = s.Tick(at(69))
+	s.want()
+	s.last = s.Tick(at(70))
+	s.want("leave>PA_ann 2 9", "closemedia PA_ann", "left ann 9")
 }
 
 func TestMediaTimeouts(t *testing.T) {

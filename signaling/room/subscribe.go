@@ -147,6 +147,19 @@ func (r *Room) SubscriptionFailed(now time.Time, id, trackID string, failure Sub
 	return r.take(now)
 }
 
+// SubscriptionStalled says that a subscription has nowhere to go for now. The subscriber is told; the
+// subscription stays, since its place may yet come.
+func (r *Room) SubscriptionStalled(now time.Time, id, trackID string) []Effect {
+	s := r.byID[id]
+	if s == nil || s.subs[trackID] == nil || !s.subs[trackID].on {
+		return nil
+	}
+	if s.attached {
+		r.emit(SendSubscriptionError{To: id, TrackID: trackID, Failure: FailureUnknown})
+	}
+	return r.take(now)
+}
+
 // IsSubscribed reports whether a participant is subscribed to a track.
 func (r *Room) IsSubscribed(id, trackID string) bool {
 	p := r.byID[id]

@@ -1,0 +1,131 @@
+package sfu
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pion/sdp/v3"
+)
+
+// leanOffer has what we speak, what we don't, feedback in every form, and sections that aren't ours to touch.
+const leanOffer = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n" +
+	"m=audio 9 UDP/TLS/RTP/SAVPF 111 63 9 110\r\na=mid:a\r\na=sendrecv\r\n" +
+	"a=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n" +
+	"a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\na=rtpmap:9 G722/8000\r\na=rtpmap:110 telephone-event/48000\r\n" +
+	"m=video 9 UDP/TLS/RTP/SAVPF 96 97 35 36 102 103 116\r\na=mid:v\r\na=recvonly\r\n" +
+	"a=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack pli\r\na=rtcp-fb:96 goog-lntf\r\n" +
+	"a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n" +
+	"a=rtpmap:35 X-unheard/90000\r\na=rtcp-fb:35 nack\r\na=rtpmap:36 rtx/90000\r\na=fmtp:36 apt=35\r\n" +
+	"a=rtpmap:102 H264/90000\r\na=fmtp:102 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n" +
+	"a=rtcp-fb:* transport-cc\r\na=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\na=rtpmap:116 ulpfec/90000\r\n" +
+	"m=video 9 UDP/TLS/RTP/SAVPF 35\r\na=mid:w\r\na=rtpmap:35 X-unheard/90000\r\na=rtcp-fb:35 nack\r\n" +
+	"m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:d\r\na=sctp-port:5000\r\n"
+
+func TestLeanOffers(t *testing.T) {
+	var d sdp.SessionDescription
+	if err := d.UnmarshalString(leanOffer); err != nil {
+		t.Fatal(err)
+	}
+	kept := lean(&d)
+	b, err := d.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := string(b)
+	for i, want := range []string{"111 63", "96 97 102 103", "35", "webrtc-datachannel"} {
+		if got := strings.Join(d.MediaDescriptions[i].MediaName.Formats, " "); got != want {
+			t.Errorf("section %d is shown with %s, want %s", i, got, want)
+		}
+	}
+	for _, gone := range []string{"G722", "telephone", "ulpfec", "apt=35", "rtcp-fb:96", "rtcp-fb:111", "rtcp-fb:*"} {
+		if strings.Contains(shown, gone) {
+			t.Errorf("%s is shown", gone)
+		}
+	}
+	for _, there := range []string{"a=fmtp:63 111/111", "a=fmtp:103 apt=102", "profile-level-id=42e01f", "a=mid:w", "a=sctp-port:5000"} {
+		if !strings.Contains(shown, there) {
+			t.Errorf("%s is not shown", there)
+		}
+	}
+	// An answer of Pion's to it: H.264 first, RED left out.
+	answer := "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n" +
+		"m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:a\r\na=rtpmap:111 opus/48000/2\r\n" +
+		"m=video 9 UDP/TLS/RTP/SAVPF 102 103 96 97\r\na=mid:v\r\na=rtpmap:102 H264/90000\r\na=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\n" +
+		"a=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n" +
+		"m=video 0 UDP/TLS/RTP/SAVPF 0\r\na=mid:w\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:d\r\n"
+	text, err := kept.restore(answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for line := range strings.SplitSeq(text, "\r\n") {
+		if v, ok := strings.CutPrefix(line, "a=rtcp-fb:"); ok {
+			got = append(got, v)
+		}
+	}
+	slices.Sort(got)
+	want := []string{"102 transport-cc", "111 transport-cc", "96 nack", "96 nack pli", "96 transport-cc"}
+	if !slices.Equal(got, want) {
+		t.Errorf("feedback in the answer: %q, want %q", got, want)
+	}
+}
+
+// BenchmarkAnswer is the answer to a browser's offer with so many m-lines.
+func BenchmarkAnswer(b *testing.B) {
+	for _, sections := range []int{6, 60} {
+		b.Run(fmt.Sprint(sections), func(b *testing.B) {
+			server, err := New(Config{UDPAddr: "127.0.0.1:0", TCPAddr: "off"})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = server.Close() }()
+			p, err := server.Join(ParticipantConfig{Room: "room", ID: "PA_x", Single: true})
+			if err != nil {
+				b.Fatal(err)
+			}
+			offer := browserOffer(sections)
+			b.SetBytes(int64(len(offer)))
+			for b.Loop() {
+				if _, _, err := p.Offer(offer); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// browserOffer is like Chromium's: 25 video payload types, five kinds of feedback for each codec.
+func browserOffer(sections int) string {
+	var s strings.Builder
+	s.WriteString("v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE")
+	for i := range sections {
+		fmt.Fprintf(&s, " %d", i)
+	}
+	s.WriteString("\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=setup:actpass\r\na=fingerprint:sha-256 AB" + strings.Repeat(":AB", 31) + "\r\n")
+	for i := range sections {
+		var formats, lines strings.Builder
+		codec := func(pt int, name, fmtp string) {
+			fmt.Fprintf(&formats, " %d %d", pt, pt+1)
+			fmt.Fprintf(&lines, "a=rtpmap:%d %s/90000\r\n", pt, name)
+			for _, f := range []string{"goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"} {
+				fmt.Fprintf(&lines, "a=rtcp-fb:%d %s\r\n", pt, f)
+			}
+			if fmtp != "" {
+				fmt.Fprintf(&lines, "a=fmtp:%d %s\r\n", pt, fmtp)
+			}
+			fmt.Fprintf(&lines, "a=rtpmap:%d rtx/90000\r\na=fmtp:%d apt=%d\r\n", pt+1, pt+1, pt)
+		}
+		codec(96, "VP8", "")
+		for n, h := range h264Profiles {
+			codec(102+2*n, "H264", "level-asymmetry-allowed=1;packetization-mode="+h.mode+";profile-level-id="+h.profile)
+		}
+		codec(35, "VP9", "profile-id=0")
+		codec(37, "VP9", "profile-id=2")
+		codec(39, "AV1", "level-idx=5;profile=0;tier=0")
+		codec(41, "H265", "level-id=180;profile-id=1;tier-flag=0;tx-mode=SRST")
+		fmt.Fprintf(&s, "m=video 9 UDP/TLS/RTP/SAVPF%s\r\nc=IN IP4 0.0.0.0\r\na=rtcp-mux\r\na=mid:%d\r\na=recvonly\r\n%s", formats.String(), i, lines.String())
+	}
+	return s.String()
+}
