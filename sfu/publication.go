@@ -320,6 +320,8 @@ type layer struct {
 	seen      atomic.Int64 // server time of the latest packet, 0 = none yet
 	silent    atomic.Bool  // subscribers have been moved away
 	missed    atomic.Int32 // pictures that other layers sent since seen
+	spatial   atomic.Int32 // how many spatial layers the stream holds, 0 while it doesn't say
+	structure atomic.Pointer[codec.Structure]
 
 	mu        sync.Mutex
 	ssrc      uint32 // as the publisher sends it, 0 before the first packet
@@ -330,9 +332,14 @@ type layer struct {
 	packets   *history.Packets[*packet]
 	line      forward.Line
 	evicted   []*packet
-	due       []uint64
-	sr        senderReport
-	stats     LayerStats
+	// See describe.
+	dependencies codec.Dependencies
+	rates        forward.Rates
+	waiting      int // packets that wait for the structure of their dependency descriptors
+	ready        []*packet
+	due          []uint64
+	sr           senderReport
+	stats        LayerStats
 }
 
 // senderReport is what a receiver report must echo of the latest sender report (RFC 3550 section 6.4.1).
@@ -391,6 +398,7 @@ func (l *layer) attach(ssrc uint32, nack bool) {
 		l.reception.Restart()
 		l.missing.Reset()
 		l.evictAll()
+		l.forgetLayers()
 		l.line = forward.Line{}
 		l.sr = senderReport{}
 	}
