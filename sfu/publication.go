@@ -48,6 +48,9 @@ type PublicationConfig struct {
 	// Stream is the id of the stream that the track is shown to subscribers in; empty means ID.
 	Stream string
 	Muted  bool
+	// Stereo, DTX and RED ask the publisher of an audio track to send two channels, to send next to nothing during silence
+	// (RFC 7587 section 3.1.3), and to repeat earlier packets in later ones (RFC 2198), each where its offer can.
+	Stereo, DTX, RED bool
 	// Layers, if known, let a subscriber's wish for a size find its layer.
 	Layers []Layer
 }

@@ -76,6 +76,8 @@ type Publication struct {
 	Stream string // groups tracks for synchronisation
 	Muted  bool
 	Layers []PublicationLayer
+	// Stereo, DTX and RED are how an audio track is to be sent.
+	Stereo, DTX, RED bool
 }
 
 // PublicationLayer is one announced simulcast layer.
