@@ -457,7 +457,10 @@ func (p *Participant) Offer(sdp string) (answer string, tracks map[string]string
 	agreed := make([]section, 0, len(sections))
 	for i := range sections {
 		if a := byMid[sections[i].mid]; a != nil {
-			agreed = append(agreed, negotiated(&sections[i], a))
+			s := negotiated(&sections[i], a)
+			// See tune: the answer that the client gets follows its own order.
+			slices.SortStableFunc(s.payloads, func(a, b payload) int { return sections[i].rank(a.pt) - sections[i].rank(b.pt) })
+			agreed = append(agreed, s)
 		}
 	}
 	t.in.describe(agreed)

@@ -48,6 +48,9 @@ type PublicationConfig struct {
 	// Stream is the id of the stream that the track is shown to subscribers in; empty means ID.
 	Stream string
 	Muted  bool
+	// MimeType is the codec that the publisher means to send, such as "video/VP9", of those that it offers; empty leaves it to
+	// the order of the offer.
+	MimeType string
 	// Stereo, DTX and RED ask the publisher of an audio track to send two channels, to send next to nothing during silence
 	// (RFC 7587 section 3.1.3), and to repeat earlier packets in later ones (RFC 2198), each where its offer can.
 	Stereo, DTX, RED bool
@@ -120,6 +123,8 @@ func (pub *publication) bind(s *section) (waiting []*subscription, first bool) {
 	if len(formats) == 0 {
 		return nil, false
 	}
+	announced := codec.KindOf(pub.cfg.MimeType)
+	slices.SortStableFunc(formats, func(a, b payload) int { return before(a.kind == announced, b.kind == announced) })
 	pub.mu.Lock()
 	defer pub.mu.Unlock()
 	if pub.ended {

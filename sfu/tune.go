@@ -11,9 +11,10 @@ import (
 	"github.com/pion/sdp/v3"
 )
 
-// tune brings into an answer to a publisher what its tracks were announced with, by the mids of their m-lines: browsers
-// send Opus in stereo, with DTX or inside RED when the answer asks for it. The formats of an m-line get the order in which
-// the client offered them, which is what it prefers to send: Pion keeps the order of the m-line's first offer.
+// tune brings into an answer to a publisher what its tracks were announced with, by the mids of their m-lines. Browsers
+// send the first format of the answer that they can, so the announced codec comes first: SDKs leave that to us. The others
+// follow as the client offered them, where Pion keeps the order of the m-line's first offer. Opus is sent in stereo, with
+// DTX or inside RED when the answer asks for it.
 func tune(answer string, offered []section, configs map[string]PublicationConfig) (string, error) {
 	var d sdp.SessionDescription
 	if err := d.UnmarshalString(answer); err != nil {
@@ -30,7 +31,11 @@ func tune(answer string, offered []section, configs map[string]PublicationConfig
 		if !ours || cfg.Kind.String() != offered[i].kind {
 			continue
 		}
-		changed = reorder(m, &offered[i], cfg.RED) || changed
+		lead := codec.KindOf(cfg.MimeType)
+		if cfg.RED {
+			lead = codec.RED
+		}
+		changed = reorder(m, &offered[i], lead) || changed
 		if cfg.Kind == Audio {
 			changed = askOpus(m, &offered[i], cfg) || changed
 		}
@@ -45,22 +50,39 @@ func tune(answer string, offered []section, configs map[string]PublicationConfig
 	return string(b), nil
 }
 
-// reorder puts the formats of m into the offer's order, RED in front if it is asked for: a sender takes the first.
-func reorder(m *sdp.MediaDescription, offer *section, red bool) (changed bool) {
+// reorder puts the formats of m into the offer's order, those of one kind in front.
+func reorder(m *sdp.MediaDescription, offer *section, lead codec.Kind) (changed bool) {
 	rank := func(format string) int {
 		pt, err := strconv.ParseUint(format, 10, 7)
-		i := slices.IndexFunc(offer.payloads, func(p payload) bool { return err == nil && p.pt == uint8(pt) })
-		if i >= 0 && red && offer.payloads[i].kind == codec.RED {
-			return -1
-		}
-		if i < 0 {
-			return len(offer.payloads)
+		i := offer.rank(uint8(pt))
+		if err == nil && i < len(offer.payloads) && lead != codec.Unknown && offer.payloads[i].kind == lead {
+			return i - len(offer.payloads)
 		}
 		return i
 	}
 	before := slices.Clone(m.MediaName.Formats)
 	slices.SortStableFunc(m.MediaName.Formats, func(a, b string) int { return rank(a) - rank(b) })
 	return !slices.Equal(before, m.MediaName.Formats)
+}
+
+// rank is the place of a payload type in the description's order of preference.
+func (s *section) rank(pt uint8) int {
+	i := slices.IndexFunc(s.payloads, func(p payload) bool { return p.pt == pt })
+	if i < 0 {
+		return len(s.payloads)
+	}
+	return i
+}
+
+// before orders what holds for a and not for b in front.
+func before(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
 }
 
 // askOpus writes how Opus is to be sent.

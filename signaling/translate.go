@@ -277,7 +277,9 @@ func mimeOf(k room.Kind, codec string) string {
 
 func publicationOf(t room.Track) Publication {
 	p := Publication{ID: t.ID, CID: t.CID, Video: t.Kind == room.Video, Stream: t.Stream, Muted: t.Muted}
-	if t.Kind == room.Audio {
+	if t.Kind == room.Video {
+		p.MimeType = t.MimeType
+	} else {
 		p.Stereo, p.DTX, p.RED = t.Stereo, !t.DisableDTX, !t.DisableRED
 	}
 	for _, l := range t.Layers {
