@@ -68,11 +68,18 @@ type selector struct {
 	frames    [recentFrames]frame
 
 	// Indexed streams.
-	broken   uint8 // by spatial layer: a frame was left out since the keyframe
-	apart    bool  // spatial layers don't depend on each other between keyframes (the _KEY modes)
-	top      uint8 // the highest spatial layer that is being sent
-	seen     uint8 // the highest one in the latest picture
-	topShort uint8 // pictures in a row that lack top
+	keyframe uint32 // timestamp of the latest one
+	group    group  // since it
+	before   group  // the one before
+	top      uint8  // the highest spatial layer that is being sent
+	seen     uint8  // the highest one in the latest picture
+	topShort uint8  // pictures in a row that lack top
+}
+
+// group is what is known of the pictures from one keyframe to the next.
+type group struct {
+	broken uint8 // by spatial layer: a frame was left out
+	apart  bool  // spatial layers don't depend on each other but in the keyframe (the _KEY modes)
 }
 
 // picture is what was decided on the frames of one timestamp.
@@ -117,6 +124,7 @@ func (s *selector) start(p *Packet) {
 		s.now = operating(s.best(d))
 	case indexed:
 		s.now = operating(s.spatial<<3 | s.temporal)
+		s.keyframe = p.Timestamp
 	}
 	s.begin(p.Timestamp)
 }
@@ -209,7 +217,7 @@ func (s *selector) decide(p *Packet, pic *picture) (pass, marker bool) {
 		if s.by == described {
 			pass = s.admit(&p.Dependency, int(pic.in))
 		} else {
-			pass = s.admitIndexed(&p.Descriptor, pic.in)
+			pass = s.admitIndexed(p, pic.in)
 		}
 		if pass {
 			pic.sent |= bit
@@ -247,7 +255,7 @@ func (s *selector) between(a, b uint8) bool {
 // change brings what is in force nearer to what is wanted, at p, the first packet of a picture.
 func (s *selector) change(p *Packet) {
 	if s.by == indexed {
-		s.changeIndexed(&p.Descriptor)
+		s.changeIndexed(p)
 		return
 	}
 	d := &p.Dependency
@@ -388,13 +396,14 @@ func (s *selector) fateOf(number int64) fate {
 }
 
 // changeIndexed is change for a stream that has layer indices alone.
-func (s *selector) changeIndexed(d *codec.Descriptor) {
+func (s *selector) changeIndexed(p *Packet) {
+	d := &p.Descriptor
 	spatial, temporal := s.layers(s.now)
 	wanted := s.spatial
 	if !d.Predicted {
 		// RFC 9628 section 4.2: P is 0 in all frames of a keyframe's picture.
-		s.broken, s.top, s.topShort, s.apart, s.stuck = 0, d.Spatial, 0, false, false
-		s.seen = d.Spatial
+		s.keyframe, s.before, s.group = p.Timestamp, s.group, group{}
+		s.top, s.seen, s.topShort, s.stuck = d.Spatial, d.Spatial, 0, false
 		s.now = operating(wanted<<3 | s.temporal)
 		return
 	}
@@ -411,12 +420,12 @@ func (s *selector) changeIndexed(d *codec.Descriptor) {
 	s.seen = d.Spatial
 	if wanted != spatial {
 		// The highest layer that there is decides, since no more is left out above it.
-		if s.broken>>min(wanted, s.top)&1 == 0 {
+		if s.group.broken>>min(wanted, s.top)&1 == 0 {
 			spatial = wanted
 		} else {
 			s.stuck = true
 		}
-	} else if s.broken>>min(spatial, s.top)&1 != 0 {
+	} else if s.group.broken>>min(spatial, s.top)&1 != 0 {
 		s.stuck = true // the publisher stopped the layer, and the one below, now the highest, was left out
 	}
 	// U: "switching up point": what follows in higher temporal layers depends on nothing above this one that went before.
@@ -427,10 +436,15 @@ func (s *selector) changeIndexed(d *codec.Descriptor) {
 }
 
 // admitIndexed decides on a frame of an indexed stream.
-func (s *selector) admitIndexed(d *codec.Descriptor, in operating) bool {
+func (s *selector) admitIndexed(p *Packet, in operating) bool {
+	d := &p.Descriptor
 	spatial, temporal := s.layers(in)
+	g := &s.group
+	if int32(p.Timestamp-s.keyframe) < 0 {
+		g = &s.before
+	}
 	if d.Predicted && d.Spatial > 0 {
-		s.apart = !d.FromBelow
+		g.apart = !d.FromBelow
 	}
 	s.seen = max(s.seen, d.Spatial)
 	s.top = max(s.top, d.Spatial)
@@ -438,10 +452,10 @@ func (s *selector) admitIndexed(d *codec.Descriptor, in operating) bool {
 		return false
 	}
 	bit := uint8(1) << d.Spatial
-	if d.Spatial > spatial || d.Predicted && s.broken&bit != 0 ||
+	if d.Spatial > spatial || d.Predicted && g.broken&bit != 0 ||
 		// Z: nothing above refers to it, nor will it between keyframes.
-		s.apart && d.Predicted && d.NotForAbove && d.Spatial < min(spatial, s.top) {
-		s.broken |= bit
+		g.apart && d.Predicted && d.NotForAbove && d.Spatial < min(spatial, s.top) {
+		g.broken |= bit
 		return false
 	}
 	return true
