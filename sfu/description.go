@@ -42,6 +42,7 @@ type section struct {
 	rejected           bool // port 0
 	payloads           []payload
 	extensions         map[string]uint8 // URI → id
+	mixed              bool             // a=extmap-allow-mixed
 	stream, track      string           // msid
 	ssrcs              []uint32
 	groups             []ssrcGroup
@@ -104,6 +105,7 @@ func parseDescription(text string) ([]section, error) {
 	_, ufrag := d.Attribute("ice-ufrag")
 	_, pwd := d.Attribute("ice-pwd")
 	session := direction(d.Attributes)
+	_, mixed := d.Attribute("extmap-allow-mixed")
 	mids := make(map[string]bool, len(d.MediaDescriptions))
 	sections := make([]section, 0, len(d.MediaDescriptions))
 	candidates := 0
@@ -112,6 +114,7 @@ func parseDescription(text string) ([]section, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.mixed = s.mixed || mixed
 		if mids[s.mid] {
 			return nil, refuse("mid %q used twice", s.mid)
 		}
@@ -220,6 +223,8 @@ func parseSection(m *sdp.MediaDescription, session string, candidates *int) (sec
 			s.payloadAttribute(a.Key, a.Value)
 		case "extmap":
 			s.extmap(a.Value)
+		case "extmap-allow-mixed":
+			s.mixed = true // RFC 8285 section 6
 		case "msid":
 			if f := strings.Fields(a.Value); len(f) == 2 {
 				s.stream, s.track = f[0], f[1]
@@ -322,8 +327,8 @@ func (s *section) extmap(value string) {
 	}
 	id, _, _ := strings.Cut(f[0], "/")
 	n, err := strconv.ParseUint(id, 10, 8)
-	// We send the one-byte form: ids 1 to 14.
-	if err != nil || n < 1 || n > 14 {
+	// Section 4.3: ids take a byte; [negotiated] knows whether those above 14 can be used.
+	if err != nil || n < 1 {
 		return
 	}
 	s.extensions[f[1]] = uint8(n)
@@ -371,8 +376,10 @@ func negotiated(sender, receiver *section) section {
 		}
 	}
 	out.extensions = make(map[string]uint8, len(receiver.extensions))
+	out.mixed = sender.mixed && receiver.mixed
 	for uri, id := range receiver.extensions {
-		if sender.extensions[uri] == id {
+		// RFC 8285 section 4.2: the one-byte form has room for ids up to 14.
+		if sender.extensions[uri] == id && (id <= maxOneByteID || out.mixed) {
 			out.extensions[uri] = id
 		}
 	}

@@ -10,8 +10,9 @@ import (
 const (
 	// maxRun is the most segments in a run: what a paced burst of one subscriber may have.
 	maxRun = 16
-	// maxHeader is the largest RTP header that we build: fixed part, four extension elements.
-	maxHeader = 48
+	// maxHeader is the largest RTP header that we build: fixed part, four short extension elements and a dependency
+	// descriptor of up to 255 bytes.
+	maxHeader = 304
 
 	defaultBatchDelay = time.Millisecond
 )
@@ -51,7 +52,9 @@ type outgoing struct {
 	packet  *packet // owner of payload, nil without one; egress takes a reference of its own
 	prefix  []byte  // copied
 	payload []byte
-	fill    bool // padding only, no payload
+	// frameOffset is added to the frame number of the dependency descriptor.
+	frameOffset uint16
+	fill        bool // padding only, no payload
 	// stamp, if not nil, receives what was written at sending; or gives it, when again is set.
 	stamp *stamp
 	again bool
@@ -59,15 +62,24 @@ type outgoing struct {
 
 // extensionIDs are an m-line's negotiated header extension ids, 0 = not negotiated.
 type extensionIDs struct {
-	mid, rid, repairedRid, transport, abs, level, orientation uint8
+	mid, rid, repairedRid, transport, abs, level, orientation, dependency uint8
+	// wide: one of those that we send needs the two-byte form.
+	wide bool
 }
 
 func extensionIDsOf(s *section) extensionIDs {
-	return extensionIDs{
+	ids := extensionIDs{
 		mid: s.extensions[codec.URIMid], rid: s.extensions[codec.URIRid], repairedRid: s.extensions[codec.URIRepairedRid],
 		transport: s.extensions[codec.URITransportSequence], abs: s.extensions[codec.URIAbsSendTime],
 		level: s.extensions[codec.URIAudioLevel], orientation: s.extensions[codec.URIVideoOrientation],
 	}
+	// A dependency descriptor with its structure is longer than the 16 bytes of a one-byte element. Where both forms can't be
+	// mixed (RFC 8285 section 4.1.2) a receiver would miss the structures, and be worse off than without any descriptor.
+	if s.mixed {
+		ids.dependency = s.extensions[codec.URIDependency]
+	}
+	ids.wide = max(ids.transport, ids.abs, ids.level, ids.orientation, ids.dependency) > maxOneByteID
+	return ids
 }
 
 // egress gathers the packets for one peer connection into runs. A run closes at the frame's marker, at maxRun segments
@@ -157,6 +169,9 @@ func (e *egress) send(o *outgoing) bool {
 func (s *slot) fill(o *outgoing, out *segment) {
 	w := codec.NewWriter(s.header[:], o.marker, o.pt, o.sequence, o.timestamp, o.ssrc)
 	s.transportAt, s.absAt = 0, 0
+	if o.ids.wide || o.packet != nil && o.ids.dependency != 0 && len(o.packet.dependency) > maxOneByteValue {
+		w.TwoByte()
+	}
 	if o.ids.transport != 0 {
 		s.transportAt, _ = w.Extension(o.ids.transport, zeros[:2])
 	}
@@ -170,6 +185,11 @@ func (s *slot) fill(o *outgoing, out *segment) {
 		if p.hasOrientation && o.ids.orientation != 0 {
 			w.Extension(o.ids.orientation, levelBytes[p.orientation][:])
 		}
+		if p.dependency != nil && o.ids.dependency != 0 {
+			if at, ok := w.Extension(o.ids.dependency, p.dependency); ok {
+				codec.AddFrameNumber(s.header[at:], o.frameOffset)
+			}
+		}
 		p.retain()
 	}
 	s.packet, s.stamp, s.again = o.packet, o.stamp, o.again
@@ -182,6 +202,12 @@ func (s *slot) fill(o *outgoing, out *segment) {
 		out.payload = fillPadding[:]
 	}
 }
+
+// What the one-byte form of header extensions has room for (RFC 8285 section 4.2).
+const (
+	maxOneByteID    = 14
+	maxOneByteValue = 16
+)
 
 // zeros and levelBytes spare the hot path a slice of a local.
 var (

@@ -222,7 +222,7 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 		}
 		f.Descriptor = d
 	}
-	if ids.level != 0 || ids.orientation != 0 {
+	if ids.level != 0 || ids.orientation != 0 || ids.dependency != 0 {
 		for e := p.header.Extensions(p.buf[:p.size]); ; {
 			id, v, ok := e.Next()
 			if !ok {
@@ -233,10 +233,13 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 				p.level, p.hasLevel = v[0], true
 			case id == ids.orientation && len(v) > 0:
 				p.orientation, p.hasOrientation = v[0], true
+			case id == ids.dependency:
+				p.dependency = v
 			}
 		}
 	}
 	p.forward = f
+	layers := l.spatial.Load()
 	a, gap := l.store(p, sequence, at, rtx)
 	switch a.Verdict {
 	case history.Duplicate, history.Stray:
@@ -253,7 +256,7 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 		in.alarm.at(at + nackReorder)
 	}
 	pub := src.pub
-	if f.Descriptor.Keyframe && pub.cfg.Kind == Video {
+	if p.forward.Descriptor.Keyframe && pub.cfg.Kind == Video {
 		l.keyframes.came()
 	}
 	if pub.voice != nil && p.hasLevel && !pub.muted.Load() {
@@ -262,14 +265,24 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 	}
 	first := l.seen.Swap(int64(max(at, 1))) == 0
 	l.missed.Store(0)
-	changed := l.silent.Swap(false) || first
+	changed := l.silent.Swap(false) || first || l.spatial.Load() != layers
 	if f.Marker && !rtx {
 		changed = l.outrun(at) || changed
 	}
 	if changed && pub.cfg.Kind == Video {
 		pub.retarget(at)
 	}
+	if p.waiting {
+		if l.overdue() && len(*pub.started.Load()) > 0 {
+			l.requestKeyframe(at)
+		}
+		return
+	}
 	pub.deliver(p)
+	for _, w := range l.released(p) {
+		pub.deliver(w)
+		w.release()
+	}
 }
 
 // number places a sequence number without storing a packet.
@@ -287,7 +300,7 @@ func (l *layer) number(sequence uint16, timestamp uint32, at time.Duration, repa
 	return a
 }
 
-// store numbers and stores p. gap reports that packets are missing which were not before.
+// store numbers, describes and stores p. gap reports that packets are missing which were not before.
 func (l *layer) store(p *packet, sequence uint16, at time.Duration, repaired bool) (a history.Arrival, gap bool) {
 	l.mu.Lock()
 	if repaired {
@@ -306,12 +319,14 @@ func (l *layer) store(p *packet, sequence uint16, at time.Duration, repaired boo
 	case history.Restarted:
 		l.missing.Reset()
 		l.evictAll()
+		l.forgetLayers()
 		l.line = forward.Line{}
 	}
 	p.forward.Sequence, p.forward.Epoch = a.Sequence, a.Epoch
 	if l.line.Known() {
 		p.forward.Capture, p.forward.CaptureKnown = l.line.Capture(p.forward.Timestamp), true
 	}
+	l.describe(p)
 	before := l.missing.Len()
 	overflow = l.missing.Packet(a.Sequence, at)
 	gap = l.nack && l.missing.Len() > before

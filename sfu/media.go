@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -39,7 +40,6 @@ const (
 const (
 	ptOpus = 111
 	ptRED  = 63
-	ptVP8  = 96
 )
 
 const mimeRED = "audio/red"
@@ -50,12 +50,15 @@ var videoFeedback = []webrtc.RTCPFeedback{
 	{Type: "goog-remb"}, {Type: "transport-cc"}, {Type: "ccm", Parameter: "fir"}, {Type: "nack"}, {Type: "nack", Parameter: "pli"},
 }
 
-func audioCodecs(stereo bool) []webrtc.RTPCodecParameters {
+func audioCodecs(stereo, dtx bool) []webrtc.RTPCodecParameters {
 	fmtp := "minptime=10;useinbandfec=1"
 	if stereo {
 		// RFC 7587 section 6.1: stereo is the receiver's wish, sprop-stereo the sender's announcement; receivers look at
 		// either before they set up a stereo decoder.
 		fmtp += ";stereo=1;sprop-stereo=1"
+	}
+	if dtx {
+		fmtp += ";usedtx=1"
 	}
 	return []webrtc.RTPCodecParameters{
 		{PayloadType: ptOpus, RTPCodecCapability: webrtc.RTPCodecCapability{
@@ -65,43 +68,53 @@ func audioCodecs(stereo bool) []webrtc.RTPCodecParameters {
 	}
 }
 
-// h264Profiles are the combinations that browsers offer: constrained baseline, baseline, main and high.
-var h264Profiles = []struct {
-	pt            uint8
-	profile, mode string
+// videoFormats are the video formats that we speak: what browsers offer. RFC 5761 section 4 keeps 64 to 95 free.
+var videoFormats = []struct {
+	pt   uint8
+	kind codec.Kind
+	fmtp string
 }{
-	{102, "42e01f", "1"}, {104, "42e01f", "0"}, {106, "42001f", "1"}, {108, "42001f", "0"},
-	{112, "4d001f", "1"}, {114, "4d001f", "0"}, {116, "64001f", "1"},
+	{96, codec.VP8, ""},
+	// Constrained baseline, baseline, main and high profile.
+	{102, codec.H264, "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"},
+	{104, codec.H264, "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42e01f"},
+	{106, codec.H264, "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42001f"},
+	{108, codec.H264, "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42001f"},
+	{112, codec.H264, "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=4d001f"},
+	{114, codec.H264, "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=4d001f"},
+	{116, codec.H264, "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=64001f"},
+	// 8 bits a sample, and 10.
+	{98, codec.VP9, "profile-id=0"},
+	{100, codec.VP9, "profile-id=2"},
+	{45, codec.AV1, "level-idx=5;profile=0;tier=0"},
+	// Main and Main 10.
+	{47, codec.H265, "level-id=180;profile-id=1;tier-flag=0;tx-mode=SRST"},
+	{49, codec.H265, "level-id=180;profile-id=2;tier-flag=0;tx-mode=SRST"},
 }
 
-func videoCodecs(kind codec.Kind) []webrtc.RTPCodecParameters {
+// videoCodecs returns the formats that we speak, each with its RTX: those that take picks, nil for all.
+func videoCodecs(take func(codec.Kind, string) bool) []webrtc.RTPCodecParameters {
 	var out []webrtc.RTPCodecParameters
-	add := func(pt uint8, mime, fmtp string) {
-		out = append(out,
-			webrtc.RTPCodecParameters{PayloadType: webrtc.PayloadType(pt), RTPCodecCapability: webrtc.RTPCodecCapability{
-				MimeType: mime, ClockRate: 90000, SDPFmtpLine: fmtp, RTCPFeedback: videoFeedback}},
-			webrtc.RTPCodecParameters{PayloadType: webrtc.PayloadType(pt + 1), RTPCodecCapability: webrtc.RTPCodecCapability{
-				MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: fmt.Sprintf("apt=%d", pt)}})
-	}
-	if kind == codec.Unknown || kind == codec.VP8 {
-		add(ptVP8, webrtc.MimeTypeVP8, "")
-	}
-	if kind == codec.Unknown || kind == codec.H264 {
-		for _, p := range h264Profiles {
-			add(p.pt, webrtc.MimeTypeH264,
-				"level-asymmetry-allowed=1;packetization-mode="+p.mode+";profile-level-id="+p.profile)
+	for _, f := range videoFormats {
+		if take != nil && !take(f.kind, f.fmtp) {
+			continue
 		}
+		out = append(out,
+			webrtc.RTPCodecParameters{PayloadType: webrtc.PayloadType(f.pt), RTPCodecCapability: webrtc.RTPCodecCapability{
+				MimeType: f.kind.String(), ClockRate: 90000, SDPFmtpLine: f.fmtp, RTCPFeedback: videoFeedback}},
+			webrtc.RTPCodecParameters{PayloadType: webrtc.PayloadType(f.pt + 1), RTPCodecCapability: webrtc.RTPCodecCapability{
+				MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: fmt.Sprintf("apt=%d", f.pt)}})
 	}
 	return out
 }
 
-// Header extensions by direction. A dependency descriptor comes with the codecs that need it.
+// Header extensions by direction.
 var (
 	receivedAudio = []string{codec.URIMid, codec.URIAudioLevel, codec.URITransportSequence, codec.URIAbsSendTime}
 	receivedVideo = []string{codec.URIMid, codec.URIRid, codec.URIRepairedRid, codec.URITransportSequence,
-		codec.URIAbsSendTime, codec.URIVideoOrientation}
+		codec.URIAbsSendTime, codec.URIVideoOrientation, codec.URIDependency}
 	sentAudio = []string{codec.URIAudioLevel, codec.URITransportSequence, codec.URIAbsSendTime}
-	sentVideo = []string{codec.URITransportSequence, codec.URIAbsSendTime, codec.URIVideoOrientation}
+	sentVideo = []string{codec.URITransportSequence, codec.URIAbsSendTime, codec.URIVideoOrientation, codec.URIDependency}
 )
 
 func mediaEngine(target Target) (*webrtc.MediaEngine, error) {
@@ -110,12 +123,12 @@ func mediaEngine(target Target) (*webrtc.MediaEngine, error) {
 	if target == Subscriber {
 		audio, video = sentAudio, sentVideo
 	}
-	for _, c := range audioCodecs(false) {
+	for _, c := range audioCodecs(false, false) {
 		if err := m.RegisterCodec(c, webrtc.RTPCodecTypeAudio); err != nil {
 			return nil, err
 		}
 	}
-	for _, c := range videoCodecs(codec.Unknown) {
+	for _, c := range videoCodecs(nil) {
 		if err := m.RegisterCodec(c, webrtc.RTPCodecTypeVideo); err != nil {
 			return nil, err
 		}
@@ -219,18 +232,46 @@ func profileName(p dtls.SRTPProtectionProfile) string {
 }
 
 // outgoingPayload returns the payload type under which a subscriber's m-line takes a published payload, and its RTX payload
-// type (0 = none). H.264 must match in profile and packetization mode; see RFC 6184 section 8.2.2.
+// type (0 = none). Formats of one codec must match in what a decoder has to have, see sameFormat.
 func outgoingPayload(line *section, in payload) (pt, rtx uint8, ok bool) {
 	for _, p := range line.payloads {
 		if p.rtx || p.kind != in.kind || p.clock != in.clock {
 			continue
 		}
-		if in.kind == codec.H264 && !sameH264(p.fmtp, in.fmtp) {
+		if !sameFormat(in.kind, p.fmtp, in.fmtp) {
 			continue
 		}
 		return p.pt, line.rtxOf(p.pt), true
 	}
 	return 0, 0, false
+}
+
+// sameFormat reports whether what is sent under one set of format parameters can be received under the other.
+func sameFormat(kind codec.Kind, a, b string) bool {
+	same := func(key, unset string) bool {
+		return strings.EqualFold(cmp.Or(formatParameter(a, key), unset), cmp.Or(formatParameter(b, key), unset))
+	}
+	switch kind {
+	case codec.H264:
+		return sameH264(a, b) // RFC 6184 section 8.2.2: profile and packetization mode
+	case codec.VP9:
+		return same("profile-id", "0") // RFC 9628 section 7: unset means 0
+	case codec.AV1:
+		return same("profile", "0") // AV1 RTP specification, section 7.2.1
+	case codec.H265:
+		return same("profile-id", "1") && same("tier-flag", "0") && same("tx-mode", "SRST") // RFC 7798 section 7.1
+	}
+	return true
+}
+
+// formatParameter returns a parameter of an a=fmtp line, empty if it isn't there.
+func formatParameter(fmtp, key string) string {
+	for f := range strings.SplitSeq(fmtp, ";") {
+		if k, value, _ := strings.Cut(strings.TrimSpace(f), "="); strings.EqualFold(k, key) {
+			return value
+		}
+	}
+	return ""
 }
 
 func sameH264(a, b string) bool {

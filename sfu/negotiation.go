@@ -308,13 +308,17 @@ func (n *negotiation) preferences(pub *publication) []webrtc.RTPCodecParameters 
 	main, formats := pub.format, pub.formats
 	pub.mu.Unlock()
 	if pub.cfg.Kind == Audio {
-		return audioCodecs(stereo(formats))
+		return audioCodecs(pub.cfg.Stereo || stereo(formats), pub.cfg.DTX)
 	}
-	own := videoCodecs(main.kind)
+	own := videoCodecs(func(kind codec.Kind, fmtp string) bool {
+		return slices.ContainsFunc(formats, func(f payload) bool {
+			return kind == main.kind && f.kind == kind && sameFormat(kind, fmtp, f.fmtp)
+		})
+	})
 	if n.hadVideo {
 		return own
 	}
-	for _, c := range videoCodecs(codec.Unknown) {
+	for _, c := range videoCodecs(nil) {
 		known := false
 		for _, o := range own {
 			known = known || o.PayloadType == c.PayloadType
@@ -460,15 +464,25 @@ func (p *Participant) Offer(sdp string) (answer string, tracks map[string]string
 	agreed := make([]section, 0, len(sections))
 	for i := range sections {
 		if a := byMid[sections[i].mid]; a != nil {
-			agreed = append(agreed, negotiated(&sections[i], a))
+			s := negotiated(&sections[i], a)
+			// See tune: the answer that the client gets follows its own order.
+			slices.SortStableFunc(s.payloads, func(a, b payload) int { return sections[i].rank(a.pt) - sections[i].rank(b.pt) })
+			agreed = append(agreed, s)
 		}
 	}
 	t.in.describe(agreed)
 	p.mu.Lock()
 	p.tracks.sections = agreed
 	b := p.bind()
+	configs := make(map[string]PublicationConfig, len(p.tracks.bound))
+	for mid, pub := range p.tracks.bound {
+		configs[mid] = pub.cfg
+	}
 	p.mu.Unlock()
 	p.follow(b)
+	if answer, err = tune(answer, sections, configs); err != nil {
+		return "", nil, err
+	}
 	return answer, tracks, nil
 }
 

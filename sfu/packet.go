@@ -31,7 +31,10 @@ type packet struct {
 	// Values of header extensions that are passed on.
 	level, orientation       byte
 	hasLevel, hasOrientation bool
-	size                     int
+	dependency               []byte // in buf, nil without one
+	// waiting: dependency can't be read before its structure has come. Guarded by the layer.
+	waiting bool
+	size    int
 }
 
 var packetPools = [2]sync.Pool{
@@ -48,7 +51,7 @@ func newPacket(b []byte) *packet {
 	p := pool.Get().(*packet)
 	p.refs.Store(1)
 	p.size = copy(p.buf, b)
-	p.hasLevel, p.hasOrientation = false, false
+	p.hasLevel, p.hasOrientation, p.dependency, p.waiting = false, false, nil, false
 	return p
 }
 

@@ -48,6 +48,12 @@ type PublicationConfig struct {
 	// Stream is the id of the stream that the track is shown to subscribers in; empty means ID.
 	Stream string
 	Muted  bool
+	// MimeType is the codec that the publisher means to send, such as "video/VP9", of those that it offers; empty leaves it to
+	// the order of the offer.
+	MimeType string
+	// Stereo, DTX and RED ask the publisher of an audio track to send two channels, to send next to nothing during silence
+	// (RFC 7587 section 3.1.3), and to repeat earlier packets in later ones (RFC 2198), each where its offer can.
+	Stereo, DTX, RED bool
 	// Layers, if known, let a subscriber's wish for a size find its layer.
 	Layers []Layer
 }
@@ -117,6 +123,8 @@ func (pub *publication) bind(s *section) (waiting []*subscription, first bool) {
 	if len(formats) == 0 {
 		return nil, false
 	}
+	announced := codec.KindOf(pub.cfg.MimeType)
+	slices.SortStableFunc(formats, func(a, b payload) int { return before(a.kind == announced, b.kind == announced) })
 	pub.mu.Lock()
 	defer pub.mu.Unlock()
 	if pub.ended {
@@ -320,6 +328,8 @@ type layer struct {
 	seen      atomic.Int64 // server time of the latest packet, 0 = none yet
 	silent    atomic.Bool  // subscribers have been moved away
 	missed    atomic.Int32 // pictures that other layers sent since seen
+	spatial   atomic.Int32 // how many spatial layers the stream holds, 0 while it doesn't say
+	structure atomic.Pointer[codec.Structure]
 
 	mu        sync.Mutex
 	ssrc      uint32 // as the publisher sends it, 0 before the first packet
@@ -330,9 +340,14 @@ type layer struct {
 	packets   *history.Packets[*packet]
 	line      forward.Line
 	evicted   []*packet
-	due       []uint64
-	sr        senderReport
-	stats     LayerStats
+	// See describe.
+	dependencies codec.Dependencies
+	rates        forward.Rates
+	waiting      int // packets that wait for the structure of their dependency descriptors
+	ready        []*packet
+	due          []uint64
+	sr           senderReport
+	stats        LayerStats
 }
 
 // senderReport is what a receiver report must echo of the latest sender report (RFC 3550 section 6.4.1).
@@ -391,6 +406,7 @@ func (l *layer) attach(ssrc uint32, nack bool) {
 		l.reception.Restart()
 		l.missing.Reset()
 		l.evictAll()
+		l.forgetLayers()
 		l.line = forward.Line{}
 		l.sr = senderReport{}
 	}

@@ -313,7 +313,7 @@ func (l *line) describe(m *sdp.MediaDescription) {
 	l.sub.pub.mu.Lock()
 	formats := l.sub.pub.formats
 	l.sub.pub.mu.Unlock()
-	if stereo(formats) {
+	if l.sub.pub.cfg.Stereo || stereo(formats) {
 		announceStereo(m)
 	}
 }

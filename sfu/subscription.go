@@ -234,7 +234,7 @@ func (st *stream) render(sent *history.SentPacket, p *packet, f format) bool {
 		o.fill = true
 		return true
 	}
-	o.packet = p
+	o.packet, o.frameOffset = p, sent.FrameOffset
 	o.payload = p.payload()
 	if len(o.payload) == 0 {
 		o.packet, o.payload, o.fill = nil, nil, true
@@ -255,7 +255,7 @@ func (st *stream) render(sent *history.SentPacket, p *packet, f format) bool {
 		}
 		// The rewritten descriptor stands in front; the shared payload stays as it is.
 		o.prefix = st.prefix[rtxHeader : rtxHeader+copy(st.prefix[rtxHeader:], o.payload[:n])]
-		codec.RewriteVP8(o.prefix, *d, sent.PictureID, sent.TL0)
+		codec.Rewrite(o.prefix, *d, sent.PictureID, sent.TL0)
 		o.payload = o.payload[n:]
 	}
 	return true
@@ -360,6 +360,7 @@ func (s *subscription) retarget(now time.Duration) {
 		return
 	}
 	st.forwarder.SetTarget(s.pub.nearest(s.pub.wish(s.settings), now), forward.AllTemporal)
+	st.forwarder.SetSpatial(s.pub.spatialWish(st.forwarder.Target(), s.settings))
 	layer, needed := st.forwarder.NeedsKeyframe()
 	s.mu.Unlock()
 	if needed {

@@ -212,7 +212,7 @@ func (t *transport) offer(restart bool) (string, error) {
 	if err := t.gather(); err != nil {
 		return "", err
 	}
-	return t.pc.LocalDescription().SDP, nil
+	return allowMixed(t.pc.LocalDescription().SDP), nil
 }
 
 // answered applies the peer's answer to our offer.

@@ -76,6 +76,10 @@ type Publication struct {
 	Stream string // groups tracks for synchronisation
 	Muted  bool
 	Layers []PublicationLayer
+	// MimeType is the announced codec, empty where the client leaves it to the session description.
+	MimeType string
+	// Stereo, DTX and RED are how an audio track is to be sent.
+	Stereo, DTX, RED bool
 }
 
 // PublicationLayer is one announced simulcast layer.

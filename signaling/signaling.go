@@ -32,7 +32,7 @@ type Config struct {
 	// Version of this server, for people. It does not gate features in SDKs: see ContractVersion.
 	Version string
 	// Codecs are the codecs a client may publish, video's preferred one first.
-	// nil: audio/opus, audio/red, video/VP8, video/H264.
+	// nil: audio/opus, audio/red, video/VP8, video/H264, video/VP9, video/AV1, video/H265.
 	Codecs []*wire.Codec
 	// TokenLifetime is the life of refreshed tokens; one is sent when half of it is over. A client
 	// whose own token lives longer keeps that end. 0 is 2 minutes.
@@ -225,7 +225,8 @@ func New(cfg Config) (*Server, error) {
 		cfg.Version = "dev"
 	}
 	if cfg.Codecs == nil {
-		cfg.Codecs = []*wire.Codec{{Mime: "audio/opus"}, {Mime: "audio/red"}, {Mime: "video/VP8"}, {Mime: "video/H264"}}
+		cfg.Codecs = []*wire.Codec{{Mime: "audio/opus"}, {Mime: "audio/red"}, {Mime: "video/VP8"}, {Mime: "video/H264"},
+			{Mime: "video/VP9"}, {Mime: "video/AV1"}, {Mime: "video/H265"}}
 	}
 	cfg.Limits = cfg.Limits.withDefaults()
 	return &Server{

@@ -277,6 +277,11 @@ func mimeOf(k room.Kind, codec string) string {
 
 func publicationOf(t room.Track) Publication {
 	p := Publication{ID: t.ID, CID: t.CID, Video: t.Kind == room.Video, Stream: t.Stream, Muted: t.Muted}
+	if t.Kind == room.Video {
+		p.MimeType = t.MimeType
+	} else {
+		p.Stereo, p.DTX, p.RED = t.Stereo, !t.DisableDTX, !t.DisableRED
+	}
 	for _, l := range t.Layers {
 		p.Layers = append(p.Layers, PublicationLayer{
 			Quality: uint8(min(max(l.Quality, 0), 2)), Width: l.Width, Height: l.Height, Bitrate: l.Bitrate, RID: l.RID,

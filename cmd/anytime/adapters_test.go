@@ -13,11 +13,11 @@ import (
 // Whatever signaling says of a track reaches the SFU.
 func TestPublicationConfig(t *testing.T) {
 	got := publicationConfig(signaling.Publication{
-		ID: "TR_1", CID: "cid", Video: true, Stream: "camera", Muted: true,
+		ID: "TR_1", CID: "cid", Video: true, Stream: "camera", Muted: true, MimeType: "video/VP9", Stereo: true, DTX: true, RED: true,
 		Layers: []signaling.PublicationLayer{{Quality: 1, Width: 640, Height: 360, Bitrate: 500_000, RID: "h"}},
 	})
 	want := sfu.PublicationConfig{
-		ID: "TR_1", CID: "cid", Kind: sfu.Video, Stream: "camera", Muted: true,
+		ID: "TR_1", CID: "cid", Kind: sfu.Video, Stream: "camera", Muted: true, MimeType: "video/VP9", Stereo: true, DTX: true, RED: true,
 		Layers: []sfu.Layer{{Quality: 1, Width: 640, Height: 360, Bitrate: 500_000}},
 	}
 	if !reflect.DeepEqual(got, want) {

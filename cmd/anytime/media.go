@@ -57,6 +57,7 @@ func publicationConfig(c signaling.Publication) sfu.PublicationConfig {
 	}
 	return sfu.PublicationConfig{
 		ID: c.ID, CID: c.CID, Kind: kind, Stream: c.Stream, Muted: c.Muted, Layers: layers,
+		MimeType: c.MimeType, Stereo: c.Stereo, DTX: c.DTX, RED: c.RED,
 	}
 }
 

@@ -72,6 +72,7 @@ func TestParse(t *testing.T) {
 		{"h265 cra fu start", H265, []byte{0x62, 0x01, 0x95, 0xaf}, Descriptor{FrameStart: true, Keyframe: true, HasTemporal: true, HeaderLength: 3}, nil},
 		{"h265 cra fu middle", H265, []byte{0x62, 0x01, 0x15, 0xaf}, Descriptor{HasTemporal: true, HeaderLength: 3}, nil},
 		{"h265 trail of temporal layer 1", H265, []byte{0x02, 0x02, 0xd0}, Descriptor{FrameStart: true, HasTemporal: true, Temporal: 1, HeaderLength: 2}, nil},
+		{"h265 temporal sub-layer access", H265, []byte{0x06, 0x02, 0xd0}, Descriptor{FrameStart: true, LayerSync: true, HasTemporal: true, Temporal: 1, HeaderLength: 2}, nil},
 		{"h265 aggregation", H265, []byte{0x60, 0x01, 0, 2, 0x40, 0x01, 0, 2, 0x42, 0x01},
 			Descriptor{FrameStart: true, Keyframe: true, ParameterSets: true, HasTemporal: true, HeaderLength: 2}, nil},
 		{"h265 aggregation cut", H265, []byte{0x60, 0x01, 0, 3, 0x40, 0x01}, Descriptor{}, ErrTruncated},
@@ -83,9 +84,11 @@ func TestParse(t *testing.T) {
 		{"vp9 keyframe, non-flexible", VP9, []byte{0xaa, 0x81, 0x02, 0x00, 0x07, 0},
 			Descriptor{FrameStart: true, Keyframe: true, HasPictureID: true, LongPictureID: true, PictureID: 0x102, HasTemporal: true, HasTL0: true, TL0: 7, HeaderLength: 5}, nil},
 		{"vp9 interframe", VP9, []byte{0xe8, 0x05, 0x50, 0x07, 0},
-			Descriptor{FrameStart: true, HasPictureID: true, PictureID: 5, HasTemporal: true, Temporal: 2, LayerSync: true, HasTL0: true, TL0: 7, HeaderLength: 4}, nil},
+			Descriptor{FrameStart: true, Predicted: true, HasPictureID: true, PictureID: 5, HasTemporal: true, Temporal: 2, LayerSync: true, HasTL0: true, TL0: 7, HeaderLength: 4}, nil},
+		{"vp9 end of a frame that nothing above refers to", VP9, []byte{0xe5, 0x05, 0x02, 0x07, 0},
+			Descriptor{FrameEnd: true, Predicted: true, NotForAbove: true, HasPictureID: true, PictureID: 5, HasTemporal: true, Spatial: 1, HasTL0: true, TL0: 7, HeaderLength: 4}, nil},
 		{"vp9 upper spatial layer of a keyframe", VP9, []byte{0xa8, 0x05, 0x03, 0x07, 0},
-			Descriptor{FrameStart: true, HasPictureID: true, PictureID: 5, HasTemporal: true, Spatial: 1, HasTL0: true, TL0: 7, HeaderLength: 4}, nil},
+			Descriptor{FrameStart: true, FromBelow: true, HasPictureID: true, PictureID: 5, HasTemporal: true, Spatial: 1, HasTL0: true, TL0: 7, HeaderLength: 4}, nil},
 		{"vp9 continuation", VP9, []byte{0x80, 0x05, 0}, Descriptor{HasPictureID: true, PictureID: 5, HeaderLength: 2}, nil},
 		{"vp9 flexible has no tl0", VP9, []byte{0xb8, 0x05, 0x00, 0}, Descriptor{FrameStart: true, Keyframe: true, HasPictureID: true, PictureID: 5, HasTemporal: true, HeaderLength: 3}, nil},
 		{"vp9 cut", VP9, []byte{0xa8, 0x05, 0x00}, Descriptor{}, ErrTruncated},
@@ -118,34 +121,38 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestRewriteVP8(t *testing.T) {
+func TestRewrite(t *testing.T) {
 	tests := []struct {
 		name      string
+		kind      Kind
 		in        []byte
 		pictureID uint16
 		tl0       uint8
 		want      []byte
 	}{
-		{"15 bits and TL0", []byte{0x90, 0xf0, 0x81, 0x02, 0x2a, 0xb5, 0x50}, 0x7ffe, 9, []byte{0x90, 0xf0, 0xff, 0xfe, 9, 0xb5, 0x50}},
-		{"15 bits holding a small number stay 15 bits", []byte{0x90, 0x80, 0x81, 0x02, 0x50}, 3, 9, []byte{0x90, 0x80, 0x80, 0x03, 0x50}},
-		{"7 bits", []byte{0x90, 0xc0, 0x02, 0x2a, 0x50}, 0x7ffe, 9, []byte{0x90, 0xc0, 0x7e, 9, 0x50}},
-		{"TL0 only", []byte{0x90, 0x60, 0x2a, 0x40, 0x50}, 1, 9, []byte{0x90, 0x60, 9, 0x40, 0x50}},
-		{"nothing to write", []byte{0x10, 0x50}, 1, 9, []byte{0x10, 0x50}},
+		{"15 bits and TL0", VP8, []byte{0x90, 0xf0, 0x81, 0x02, 0x2a, 0xb5, 0x50}, 0x7ffe, 9, []byte{0x90, 0xf0, 0xff, 0xfe, 9, 0xb5, 0x50}},
+		{"15 bits holding a small number stay 15 bits", VP8, []byte{0x90, 0x80, 0x81, 0x02, 0x50}, 3, 9, []byte{0x90, 0x80, 0x80, 0x03, 0x50}},
+		{"7 bits", VP8, []byte{0x90, 0xc0, 0x02, 0x2a, 0x50}, 0x7ffe, 9, []byte{0x90, 0xc0, 0x7e, 9, 0x50}},
+		{"TL0 only", VP8, []byte{0x90, 0x60, 0x2a, 0x40, 0x50}, 1, 9, []byte{0x90, 0x60, 9, 0x40, 0x50}},
+		{"vp9 15 bits and TL0", VP9, []byte{0xaa, 0x81, 0x02, 0x50, 0x07, 9}, 0x7ffe, 3, []byte{0xaa, 0xff, 0xfe, 0x50, 3, 9}},
+		{"vp9 7 bits, flexible", VP9, []byte{0xb8, 0x05, 0x50, 9}, 0x81, 3, []byte{0xb8, 0x01, 0x50, 9}},
+		{"vp9 without a picture id", VP9, []byte{0x28, 0x50, 0x07, 9}, 1, 3, []byte{0x28, 0x50, 3, 9}},
+		{"nothing to write", VP8, []byte{0x10, 0x50}, 1, 9, []byte{0x10, 0x50}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			d, err := Parse(VP8, test.in)
+			d, err := Parse(test.kind, test.in)
 			if err != nil {
 				t.Fatal(err)
 			}
-			RewriteVP8(test.in, d, test.pictureID, test.tl0)
+			Rewrite(test.in, d, test.pictureID, test.tl0)
 			if string(test.in) != string(test.want) {
 				t.Errorf("got %x, want %x", test.in, test.want)
 			}
 		})
 	}
 	t.Run("a descriptor of another payload", func(t *testing.T) {
-		RewriteVP8([]byte{0x90}, Descriptor{Kind: VP8, HasPictureID: true, LongPictureID: true, HasTL0: true, HeaderLength: 5}, 1, 1)
+		Rewrite([]byte{0x90}, Descriptor{Kind: VP8, HasPictureID: true, LongPictureID: true, HasTL0: true, HeaderLength: 5}, 1, 1)
 	})
 }
 
@@ -200,10 +207,10 @@ func FuzzParse(f *testing.F) {
 		if d.Kind != k || int(d.HeaderLength) > len(payload) || d.Keyframe && !d.FrameStart || d.PictureID > 0x7fff || d.HasPictureID && !d.LongPictureID && d.PictureID > 0x7f {
 			t.Fatalf("impossible descriptor %+v of %d bytes", d, len(payload))
 		}
-		RewriteVP8(payload, d, pictureID, tl0)
-		if k != VP8 {
+		Rewrite(payload, d, pictureID, tl0)
+		if k != VP8 && k != VP9 {
 			if string(payload) != before {
-				t.Fatal("RewriteVP8 touched another format")
+				t.Fatal("Rewrite touched another format")
 			}
 			return
 		}
@@ -217,7 +224,7 @@ func FuzzParse(f *testing.F) {
 		if d.HasTL0 {
 			want.TL0 = tl0
 		}
-		if got, err := Parse(VP8, payload); err != nil || got != want {
+		if got, err := Parse(k, payload); err != nil || got != want {
 			t.Fatalf("after rewriting: %+v, %v; want %+v", got, err, want)
 		}
 	})

@@ -20,6 +20,7 @@ const (
 	URITransportSequence = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 	URIAbsSendTime       = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
 	URIVideoOrientation  = "urn:3gpp:video-orientation"
+	URIDependency        = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
 )
 
 // Extensions iterates over the header extension elements of one packet. The zero value is empty.

@@ -86,6 +86,8 @@ func (d *Descriptor) h264Unit(t uint8, body []byte) {
 
 // NAL unit types, RFC 7798 section 1.1.4 and ITU-T H.265 table 7-1.
 const (
+	h265FirstTSA  = 2 // temporal sub-layer access …
+	h265LastSTSA  = 5 // … and step-wise
 	h265FirstIRAP = 16
 	h265LastIRAP  = 21
 	h265VPS       = 32
@@ -158,6 +160,9 @@ func (d *Descriptor) h265Unit(t uint8, body []byte) {
 		// ITU-T H.265 section 7.3.6.1: a slice segment header begins with first_slice_segment_in_pic_flag.
 		first := len(body) > 0 && body[0]&0x80 != 0
 		d.FrameStart = d.FrameStart || first
+		// ITU-T H.265 section 7.4.2.2: neither a TSA nor an STSA picture, nor what follows it in its sub-layer, is predicted
+		// from what went before in that sub-layer.
+		d.LayerSync = d.LayerSync || t >= h265FirstTSA && t <= h265LastSTSA
 		if first && t >= h265FirstIRAP && t <= h265LastIRAP {
 			d.Keyframe = true
 		}

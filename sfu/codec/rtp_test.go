@@ -269,7 +269,7 @@ func hotPath(in, out []byte) {
 	w.Extension(4, level)
 	n := w.Finish()
 	n += copy(out[n:], h.Payload(in))
-	RewriteVP8(out[n-len(h.Payload(in)):n], d, 99, 3)
+	Rewrite(out[n-len(h.Payload(in)):n], d, 99, 3)
 	PutTransportSequence(out[at:], 5)
 	PutAbsSendTime(out[at:], time.Hour)
 }

@@ -66,28 +66,6 @@ func parseVP8(b []byte) (Descriptor, error) {
 	return d, nil
 }
 
-// RewriteVP8 puts another picture id and TL0PICIDX into payload, whose descriptor is d. The size doesn't change: a 7-bit
-// picture id stays one (the low bits of pictureID are taken), a field that is absent stays absent.
-func RewriteVP8(payload []byte, d Descriptor, pictureID uint16, tl0 uint8) {
-	if d.Kind != VP8 || int(d.HeaderLength) > len(payload) {
-		return
-	}
-	n := 2 // RFC 7741 section 4.2: the picture id follows the two octets of flags, TL0PICIDX follows the picture id
-	if d.HasPictureID {
-		if d.LongPictureID {
-			payload[n] = 0x80 | uint8(pictureID>>8)
-			payload[n+1] = uint8(pictureID)
-			n += 2
-		} else {
-			payload[n] = uint8(pictureID) & 0x7f
-			n++
-		}
-	}
-	if d.HasTL0 {
-		payload[n] = tl0
-	}
-}
-
 // readPictureID reads the picture id at b[n:], which VP8 and VP9 write alike, and returns the offset after it.
 func (d *Descriptor) readPictureID(b []byte, n int) (int, error) {
 	if len(b) < n+1 {

@@ -13,10 +13,11 @@ func parseVP9(b []byte) (Descriptor, error) {
 			return d, err
 		}
 	}
-	inter := first&0x40 != 0    // "P: Inter-picture predicted frame"
-	flexible := first&0x10 != 0 // "F: Flexible mode"
-	begin := first&0x08 != 0    // "B: Start of Frame"
-	interLayer := false
+	d.Predicted = first&0x40 != 0   // "P: Inter-picture predicted frame"
+	flexible := first&0x10 != 0     // "F: Flexible mode"
+	d.FrameStart = first&0x08 != 0  // "B: Start of Frame"
+	d.FrameEnd = first&0x04 != 0    // "E: End of Frame"
+	d.NotForAbove = first&0x01 != 0 // "Z: Not a reference frame for upcoming spatial layers"
 	// "L: Layer indices present": TID(3) U SID(3) D, then TL0PICIDX in non-flexible mode.
 	if first&0x20 != 0 {
 		if len(b) < n+1 {
@@ -26,7 +27,7 @@ func parseVP9(b []byte) (Descriptor, error) {
 		d.Temporal = b[n] >> 5
 		d.LayerSync = b[n]&0x10 != 0
 		d.Spatial = b[n] >> 1 & 0x07
-		interLayer = b[n]&0x01 != 0
+		d.FromBelow = b[n]&0x01 != 0
 		n++
 		if !flexible {
 			if len(b) < n+1 {
@@ -36,11 +37,9 @@ func parseVP9(b []byte) (Descriptor, error) {
 			n++
 		}
 	}
-	// "Z: Not a reference frame for upcoming spatial layers" says nothing of later pictures, so NonReference stays unset.
 	d.HeaderLength = uint16(n)
-	d.FrameStart = begin
 	// A picture is a keyframe's when its base layer neither predicts from earlier pictures nor from a lower layer.
-	d.Keyframe = begin && !inter && !interLayer && d.Spatial == 0
+	d.Keyframe = d.FrameStart && !d.Predicted && !d.FromBelow && d.Spatial == 0
 	return d, nil
 }
 

@@ -43,9 +43,11 @@ type Forwarder struct {
 	muted    bool
 	begun    bool // something has been sent: last is set
 	temporal temporalFilter
+	svc      selector
 	// Source minus ours, for the layer being forwarded.
 	timestampOffset uint32
 	pictureOffset   uint16
+	frameOffset     uint16
 	tl0Offset       uint8
 	last            sentFrame
 	newest          newestPacket
@@ -56,6 +58,7 @@ type Forwarder struct {
 type sentFrame struct {
 	timestamp        uint32 // ours
 	picture          uint16
+	frame            uint16 // of dependency descriptors
 	tl0              uint8
 	arrival, capture time.Duration // of its first packet
 	captureKnown     bool
@@ -65,7 +68,8 @@ type sentFrame struct {
 type newestPacket struct {
 	timestamp    uint32 // the source's; of the newest packet with a payload
 	arrival      time.Duration
-	dropped      bool   // the newest of all was
+	dropped      bool   // the newest of all was …
+	spatial      uint8  // … a frame of this spatial layer
 	droppedFrame bool   // a frame has been dropped since the start …
 	droppedStamp uint32 // … the latest with this source timestamp
 }
@@ -96,6 +100,7 @@ func New(cfg Config) *Forwarder {
 	}
 	f.cfg = cfg
 	f.temporal = temporalFilter{limit: AllTemporal, target: AllTemporal}
+	f.svc = selector{spatial: AllSpatial, temporal: AllTemporal}
 	f.seq = newSequencer(window, cfg.Sequence)
 	return f
 }
@@ -106,9 +111,25 @@ func New(cfg Config) *Forwarder {
 func (f *Forwarder) SetTarget(layer, temporal int) {
 	f.target = int8(max(none, min(layer, MaxLayers-1)))
 	f.temporal.target = uint8(max(0, min(temporal, AllTemporal)))
+	f.svc.temporal = f.temporal.target
 	if f.target == none {
 		f.current = none
 	}
+}
+
+// SetSpatial sets the highest spatial layer to forward of streams that hold several, from 0; [AllSpatial], the default, is
+// all of them. Going down, the change is made at the next picture; up, at the next keyframe, as a rule. In the _KEY modes,
+// where upper layers do without the lower ones between keyframes and those are left out, both ways need one.
+func (f *Forwarder) SetSpatial(spatial int) { f.svc.spatial = uint8(max(0, min(spatial, AllSpatial))) }
+
+// Layers returns the highest spatial and temporal layer being forwarded of a stream that tells its layers; ok is false for
+// one that doesn't, and while none is forwarded.
+func (f *Forwarder) Layers() (spatial, temporal uint8, ok bool) {
+	if f.current == none || f.svc.by == flat {
+		return 0, 0, false
+	}
+	spatial, temporal = f.svc.layers(f.svc.now)
+	return spatial, temporal, true
 }
 
 // Target returns the layer wanted, Current the one being forwarded; -1 is none.
@@ -131,10 +152,10 @@ func (f *Forwarder) stop() {
 
 // NeedsKeyframe reports whether the subscription waits for a keyframe, and of which layer.
 func (f *Forwarder) NeedsKeyframe() (layer uint8, needed bool) {
-	if f.paused || f.muted || f.target == none || f.current == f.target || f.cfg.Kind.IsAudio() {
+	if f.paused || f.muted || f.target == none || f.cfg.Kind.IsAudio() {
 		return 0, false
 	}
-	return uint8(f.target), true
+	return uint8(f.target), f.current != f.target || f.svc.stuck
 }
 
 // Forward decides on p. Packets of all layers of the publication must be passed, in the order in which they came.
@@ -190,6 +211,9 @@ func (f *Forwarder) canStart(p *Packet) bool {
 	if f.cfg.Kind.IsAudio() {
 		return true
 	}
+	if !f.svc.canStart(p) {
+		return false
+	}
 	// Where the sender repeats its parameter sets in band, a slice whose own were lost is no place to start.
 	return p.Descriptor.Keyframe && (p.Descriptor.ParameterSets || !f.sources[p.Layer].parameterSets)
 }
@@ -201,12 +225,17 @@ func (f *Forwarder) start(p *Packet) Decision {
 	f.seq.begin(p.Sequence)
 	f.newest = newestPacket{timestamp: p.Timestamp - 1, arrival: p.Arrival}
 	f.temporal.limit = f.temporal.target
-	f.pictureOffset, f.tl0Offset = 0, 0
+	f.svc.start(p)
+	f.pictureOffset, f.tl0Offset, f.frameOffset = 0, 0, 0
 	if f.begun {
 		// RFC 7741 section 4.2: the picture id "is a running index of the frames", TL0PICIDX one "for the temporal base layer
 		// frames": both go on where the layer before left off.
 		f.pictureOffset = p.Descriptor.PictureID - (f.last.picture + 1)
 		f.tl0Offset = p.Descriptor.TL0 - (f.last.tl0 + 1)
+		// So do frame numbers: receivers take a keyframe with a lower number for one that is late.
+		if p.Dependency.Structure != nil {
+			f.frameOffset = p.Dependency.Frame - (f.last.frame + 1)
+		}
 	}
 	d := f.follow(p)
 	d.Started = true
@@ -252,33 +281,62 @@ func (f *Forwarder) follow(p *Packet) Decision {
 		}
 		return f.drop()
 	}
+	if !p.PaddingOnly && layeringOf(p) != f.svc.by {
+		// Its layers are told in another way than those before: nothing of what was known holds.
+		f.current = none
+		if f.canStart(p) {
+			return f.start(p)
+		}
+		return f.drop()
+	}
 	if !p.PaddingOnly && f.jumped(p) {
 		f.anchor(p)
 		f.seq.begin(p.Sequence)
 	}
-	before := f.temporal.limit // it holds for what is missing before p, too
-	if f.temporal.target != before && !p.PaddingOnly {
-		f.temporal.adjust(&p.Descriptor)
-	}
-	unwanted := p.PaddingOnly || f.temporal.drops(&p.Descriptor, f.temporal.limit)
+	before := f.inForce() // it holds for what is missing before p, too
+	pass, marker := f.admits(p)
 	// Between two packets of one frame that isn't wanted nothing was lost that is.
-	within := unwanted && f.newest.dropped && p.Timestamp == f.newest.timestamp
+	within := !pass && f.newest.dropped && p.Timestamp == f.newest.timestamp &&
+		(f.svc.by == flat || p.PaddingOnly || f.svc.between(f.newest.spatial, f.svc.spatialOf(p)))
 	f.seq.advance(p.Sequence, within, f.pictureOffset, before)
-	f.newest.dropped = unwanted
+	f.newest.dropped = !pass
 	if !p.PaddingOnly {
-		f.newest.timestamp, f.newest.arrival = p.Timestamp, p.Arrival
+		f.newest.timestamp, f.newest.arrival, f.newest.spatial = p.Timestamp, p.Arrival, f.svc.spatialOf(p)
 	}
-	if unwanted {
+	if !pass {
 		f.seq.skip(p.Sequence)
-		if !p.PaddingOnly && p.Descriptor.HasPictureID && (!f.newest.droppedFrame || f.newest.droppedStamp != p.Timestamp) {
+		if !p.PaddingOnly && p.Descriptor.Kind == codec.VP8 && p.Descriptor.HasPictureID && (!f.newest.droppedFrame || f.newest.droppedStamp != p.Timestamp) {
 			f.newest.droppedFrame, f.newest.droppedStamp = true, p.Timestamp
 			f.pictureOffset++
 		}
 		return f.drop()
 	}
 	d := f.number(p, f.seq.take(p.Sequence), f.pictureOffset)
+	d.Marker = marker
 	f.sent(p, &d)
 	return d
+}
+
+// inForce returns what says which layers pass now.
+func (f *Forwarder) inForce() operating {
+	if f.svc.by == flat {
+		return operating(f.temporal.limit)
+	}
+	return f.svc.now
+}
+
+// admits decides whether p, newer than all before it, is among the layers to forward, and whether it ends a picture then.
+func (f *Forwarder) admits(p *Packet) (pass, marker bool) {
+	switch {
+	case p.PaddingOnly:
+		return false, false
+	case f.svc.by != flat:
+		return f.svc.next(p)
+	}
+	if f.temporal.target != f.temporal.limit {
+		f.temporal.adjust(&p.Descriptor)
+	}
+	return !f.temporal.drops(&p.Descriptor, f.temporal.limit), p.Marker
 }
 
 // sent notes the furthest that the receiver has been brought, for the next start to go on from there.
@@ -297,6 +355,11 @@ func (f *Forwarder) sent(p *Packet, d *Decision) {
 			f.last.picture = d.PictureID
 		}
 	}
+	if p.Dependency.Structure != nil {
+		if n := p.Dependency.Frame + d.FrameOffset; !f.begun || int16(n-f.last.frame) > 0 {
+			f.last.frame = n
+		}
+	}
 	if p.Descriptor.HasTL0 && (!f.begun || int8(d.TL0-f.last.tl0) > 0) {
 		f.last.tl0 = d.TL0
 	}
@@ -311,8 +374,16 @@ func (f *Forwarder) late(p *Packet) Decision {
 	}
 	s.state = slotSent
 	d := f.number(p, s.out, s.picture)
-	if p.PaddingOnly || f.temporal.drops(&p.Descriptor, s.temporal) {
-		d.Action, d.Marker, d.Rewrite = Fill, false, false
+	pass := false
+	switch {
+	case p.PaddingOnly:
+	case f.svc.by == flat:
+		pass = !f.temporal.drops(&p.Descriptor, uint8(s.layers))
+	case f.svc.by == layeringOf(p):
+		pass, d.Marker = f.svc.late(p, s.layers)
+	}
+	if !pass {
+		d.Action, d.Marker, d.Rewrite, d.FrameOffset = Fill, false, false, 0
 		return d
 	}
 	f.sent(p, &d)
@@ -326,13 +397,23 @@ func (f *Forwarder) number(p *Packet, sequence, pictureOffset uint16) (d Decisio
 	d.Marker = p.Marker
 	d.Sequence = sequence
 	d.Timestamp = p.Timestamp - f.timestampOffset
-	if p.Descriptor.Kind == codec.VP8 && !p.PaddingOnly {
-		d.PictureID = (p.Descriptor.PictureID - pictureOffset) & 0x7fff
-		if p.Descriptor.HasPictureID && !p.Descriptor.LongPictureID {
-			d.PictureID &= 0x7f
+	if p.PaddingOnly {
+		return d
+	}
+	if v := &p.Descriptor; v.Kind == codec.VP8 || v.Kind == codec.VP9 {
+		width := uint16(0x7fff)
+		if v.HasPictureID && !v.LongPictureID {
+			width = 0x7f
 		}
-		d.TL0 = p.Descriptor.TL0 - f.tl0Offset
-		d.Rewrite = p.Descriptor.HasPictureID || p.Descriptor.HasTL0
+		d.PictureID = (v.PictureID - pictureOffset) & width
+		d.TL0 = v.TL0 - f.tl0Offset
+		d.Rewrite = v.HasPictureID || v.HasTL0
+		if v.Kind == codec.VP9 { // often the numbers stay as they are
+			d.Rewrite = v.HasPictureID && d.PictureID != v.PictureID || v.HasTL0 && d.TL0 != v.TL0
+		}
+	}
+	if p.Dependency.Structure != nil {
+		d.FrameOffset = -f.frameOffset
 	}
 	return d
 }
@@ -347,21 +428,22 @@ func (f *Forwarder) jumped(p *Packet) bool {
 	return ticksToDuration(int64(ticks), f.cfg.ClockRate)-(p.Arrival-f.newest.arrival) > maxTimestampAhead
 }
 
-// drops reports whether a packet's temporal layer is above limit. Only VP8 says enough to leave layers out.
+// drops reports whether a packet's temporal layer is above limit, for the formats that say it in each packet.
 func (t *temporalFilter) drops(d *codec.Descriptor, limit uint8) bool {
-	return d.Kind == codec.VP8 && d.HasTemporal && d.Temporal > limit
+	return (d.Kind == codec.VP8 || d.Kind == codec.H265) && d.HasTemporal && d.Temporal > limit
 }
 
 // adjust moves the limit towards the target at the start of a frame, so that no frame is ever sent in part.
 func (t *temporalFilter) adjust(d *codec.Descriptor) {
-	if d.Kind != codec.VP8 || !d.FrameStart {
+	if d.Kind != codec.VP8 && d.Kind != codec.H265 || !d.FrameStart {
 		return
 	}
 	switch {
 	case d.Keyframe, t.target < t.limit:
 		t.limit = t.target
 	case d.HasTemporal && d.LayerSync && d.Temporal == t.limit+1:
-		// RFC 7741 section 4.2: with Y set the frame depends on the base layer only, so its layer can join here.
+		// RFC 7741 section 4.2: with Y set the frame depends on the base layer only, so its layer can join here. H.265's
+		// sub-layer access pictures say the same.
 		t.limit++
 	}
 }

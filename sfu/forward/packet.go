@@ -29,6 +29,8 @@ type Packet struct {
 	// Layer is the simulcast layer, 0 the lowest.
 	Layer      uint8
 	Descriptor codec.Descriptor
+	// Dependency is what the packet's dependency descriptor says; without one its Structure is nil.
+	Dependency codec.Dependency
 }
 
 // Action is what to do with a packet.
@@ -51,10 +53,12 @@ type Decision struct {
 	Marker    bool
 	Sequence  uint16
 	Timestamp uint32
-	// Rewrite: the payload needs PictureID and TL0, see [codec.RewriteVP8].
+	// Rewrite: the payload needs PictureID and TL0, see [codec.Rewrite].
 	Rewrite   bool
 	TL0       uint8
 	PictureID uint16
+	// FrameOffset is what the frame number of the dependency descriptor must be raised by, modulo 2^16.
+	FrameOffset uint16
 	// Started: with this packet the subscription began to follow the packet's layer (start, resume, switch).
 	Started bool
 	// NeedKeyframe: the subscription waits for a keyframe of KeyframeLayer; the owner asks the publisher for one, all
@@ -66,5 +70,5 @@ type Decision struct {
 // Sent returns the entry for the subscription's [history.Sent]. d.Action must not be Drop.
 func (d *Decision) Sent(p *Packet) history.SentPacket {
 	return history.SentPacket{Source: p.Sequence, Timestamp: d.Timestamp, Sequence: d.Sequence, PictureID: d.PictureID,
-		TL0: d.TL0, Layer: p.Layer, Marker: d.Marker, Rewrite: d.Rewrite, Fill: d.Action == Fill}
+		TL0: d.TL0, FrameOffset: d.FrameOffset, Layer: p.Layer, Marker: d.Marker, Rewrite: d.Rewrite, Fill: d.Action == Fill}
 }

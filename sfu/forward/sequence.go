@@ -12,10 +12,10 @@ const (
 
 // slot remembers one source sequence number, and for a gap the numbering that was in force there.
 type slot struct {
-	out      uint16
-	picture  uint16 // source picture id minus ours
-	state    slotState
-	temporal uint8 // highest temporal layer that was forwarded
+	out     uint16
+	picture uint16 // source picture id minus ours
+	state   slotState
+	layers  operating // what was forwarded; of a flat stream the highest temporal layer
 }
 
 // sequencer gives outgoing sequence numbers to the packets of one layer, from a starting point on.
@@ -43,9 +43,9 @@ func (q *sequencer) begin(source uint64) {
 
 // advance notes that source, above the highest, has been seen. The numbers skipped become gaps with room kept for them,
 // unless they are known to be dropped.
-func (q *sequencer) advance(source uint64, gapsDropped bool, picture uint16, temporal uint8) {
+func (q *sequencer) advance(source uint64, gapsDropped bool, picture uint16, layers operating) {
 	for s := q.highest + 1; s < source; s++ {
-		g := slot{state: slotDropped, picture: picture, temporal: temporal}
+		g := slot{state: slotDropped, picture: picture, layers: layers}
 		if !gapsDropped {
 			g.state, g.out = slotGap, q.next
 			q.next++

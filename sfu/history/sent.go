@@ -10,9 +10,11 @@ type SentPacket struct {
 	// Sequence is the number it left under.
 	Sequence  uint16
 	PictureID uint16
-	TL0       uint8
-	Layer     uint8
-	Marker    bool
+	// FrameOffset was added to the frame number of the dependency descriptor.
+	FrameOffset uint16
+	TL0         uint8
+	Layer       uint8
+	Marker      bool
 	// Rewrite: PictureID and TL0 were put into the payload.
 	Rewrite bool
 	// Fill: a padding-only packet.
