@@ -122,9 +122,14 @@ func (s *Server) listParticipants(_ context.Context, m *wire.ListParticipantsReq
 
 func (s *Server) getParticipant(_ context.Context, m *wire.RoomParticipantIdentity) (*wire.ParticipantInfo, error) {
 	var info *wire.ParticipantInfo
-	err := s.call(m.GetRoom(), m.GetIdentity(), func(a *actor, p *session) (err error) {
-		info, err = a.participant(p)
-		return err
+	err := s.visit(m.GetRoom(), func(a *actor) error {
+		id, _ := a.room.IDOf(m.GetIdentity())
+		p, ok := a.room.Participant(id)
+		if !ok {
+			return noParticipant(m.GetIdentity(), m.GetRoom())
+		}
+		info = participantInfo(p)
+		return nil
 	})
 	return info, err
 }
@@ -138,9 +143,16 @@ func (a *actor) participant(p *session) (*wire.ParticipantInfo, error) {
 	return participantInfo(info), nil
 }
 
-// removeParticipant takes a participant out. Tokens made before do not let it in again while the
+// removeParticipant takes a participant out; one that is forwarded here is shown no longer. Tokens made before do not let it in again while the
 // room lasts; a new one does.
 func (s *Server) removeParticipant(_ context.Context, m *wire.RoomParticipantIdentity) (*wire.RemoveParticipantResponse, error) {
+	guest := false
+	if err := s.visit(m.GetRoom(), func(a *actor) error {
+		guest = a.removeGuest(m.GetIdentity())
+		return nil
+	}); guest || err != nil {
+		return &wire.RemoveParticipantResponse{}, err
+	}
 	err := s.call(m.GetRoom(), m.GetIdentity(), func(a *actor, p *session) error {
 		now := time.Now()
 		before := now.Truncate(time.Second) // tokens count in seconds
@@ -248,14 +260,6 @@ func (s *Server) updateSubscriptions(_ context.Context, m *wire.UpdateSubscripti
 		})
 	})
 	return &wire.UpdateSubscriptionsReply{}, err
-}
-
-func (s *Server) forwardParticipant(context.Context, *wire.ForwardParticipantRequest) (*wire.ForwardParticipantResponse, error) {
-	return nil, twirp.Errorf(twirp.Unimplemented, "a participant is in one room here: forwarding to a second one is not supported")
-}
-
-func (s *Server) moveParticipant(context.Context, *wire.MoveParticipantRequest) (*wire.MoveParticipantResponse, error) {
-	return nil, twirp.Errorf(twirp.Unimplemented, "moving to another room is not supported: give the participant a token for it, and remove it from this one")
 }
 
 func badArgument(err error) error { return twirp.Errorf(twirp.InvalidArgument, "%v", err) }
