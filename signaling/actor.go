@@ -125,6 +125,17 @@ func (a *actor) arrange(now time.Time, policy room.Policy, metadata string) {
 	}
 }
 
+// configure makes a new room as the token says of whoever it is made for.
+func (a *actor) configure(c wire.Claims) {
+	if c.Room == nil {
+		return
+	}
+	a.arrange(time.Now(), policyOf(c.Room), c.Room.GetMetadata())
+	if c.Room.GetEgress() != nil || len(c.Room.GetAgents()) > 0 {
+		a.log.Warn("a token asks for recording or agents, which this server has not", "identity", c.Identity)
+	}
+}
+
 // schedule sets the timer to the next thing that is due.
 func (a *actor) schedule(timer *time.Timer) {
 	next := a.room.NextDeadline()

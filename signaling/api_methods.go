@@ -37,23 +37,16 @@ func (s *Server) apiMethods() map[string]twirp.Method {
 	}
 }
 
-// maxTimeoutSeconds is the longest empty and departure timeout: a week.
-const maxTimeoutSeconds = 7 * 24 * 3600
-
 // createRoom makes a room with settings, or changes the settings of one that exists: what the
 // request leaves out stays.
 func (s *Server) createRoom(_ context.Context, m *wire.CreateRoomRequest) (*wire.Room, error) {
 	if err := wire.CheckRoomName(m.GetName()); err != nil {
 		return nil, badArgument(err)
 	}
-	if err := wire.CheckMetadata(m.GetMetadata(), nil); err != nil {
+	if err := wire.CheckRoomSettings(m.GetEmptyTimeout(), m.GetDepartureTimeout(), m.GetMaxParticipants(), m.GetMetadata()); err != nil {
 		return nil, badArgument(err)
 	}
 	switch {
-	case m.GetEmptyTimeout() > maxTimeoutSeconds || m.GetDepartureTimeout() > maxTimeoutSeconds:
-		return nil, twirp.Errorf(twirp.InvalidArgument, "a timeout may take %d s", maxTimeoutSeconds)
-	case m.GetMaxParticipants() > 1<<30:
-		return nil, twirp.Errorf(twirp.InvalidArgument, "max_participants is too large")
 	case m.GetEgress() != nil:
 		return nil, twirp.Errorf(twirp.Unimplemented, "%s", absentServices["livekit.Egress"])
 	case len(m.GetAgents()) > 0:
@@ -61,11 +54,20 @@ func (s *Server) createRoom(_ context.Context, m *wire.CreateRoomRequest) (*wire
 	case m.GetRoomPreset() != "":
 		return nil, twirp.Errorf(twirp.InvalidArgument, "there is no room preset %.80q: this server has none", m.GetRoomPreset())
 	}
-	return s.create(m.GetName(), room.Policy{
+	return s.create(m.GetName(), policyOf(m), m.GetMetadata())
+}
+
+// policyOf is what a request, or a token, says of a room.
+func policyOf(m interface {
+	GetEmptyTimeout() uint32
+	GetDepartureTimeout() uint32
+	GetMaxParticipants() uint32
+}) room.Policy {
+	return room.Policy{
 		EmptyTimeout:     time.Duration(m.GetEmptyTimeout()) * time.Second,
 		DepartureTimeout: time.Duration(m.GetDepartureTimeout()) * time.Second,
 		Participants:     int(m.GetMaxParticipants()),
-	}, m.GetMetadata())
+	}
 }
 
 func (s *Server) deleteRoom(_ context.Context, m *wire.DeleteRoomRequest) (*wire.DeleteRoomResponse, error) {

@@ -153,7 +153,9 @@ func (a *actor) applyMedia(e room.Effect) {
 
 // gone ends a departed participant's session.
 func (a *actor) gone(e room.ParticipantLeft) {
-	if s := a.sessions[e.Participant.ID]; s != nil {
+	if s := a.sessions[e.Participant.ID]; s != nil && s.moving {
+		delete(a.sessions, s.id)
+	} else if s != nil {
 		delete(a.sessions, s.id)
 		a.dropCalls(s.id)
 		a.hideAll(s, e.Participant.Reason)

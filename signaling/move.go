@@ -126,7 +126,7 @@ func (a *actor) moveOut(s *session, to destination, done chan<- error) error {
 	s.log.Info("participant moves", "to", to.name)
 	a.hideAll(s, room.Removed)
 	s.depart()
-	delete(a.sessions, s.id)
+	s.moving = true // it leaves with the effects below, and takes its connection along
 	a.dropCalls(s.id)
 	a.rememberMove(s.id, to.name)
 	a.apply(effects)
@@ -175,10 +175,10 @@ func (a *actor) moveIn(v *voyage, roomID string, moved error) {
 		s.worker.always(func(p Peer) { a.srv.land(v, id, p) })
 		return
 	}
-	s.claims.Video.Room = a.name
+	s.claims.Video.Room, s.claims.Room = a.name, nil // what it said of a room was of the other
 	s.log = a.log.With("participant", s.id, "identity", s.identity)
 	s.refreshAt = now.Add(a.srv.cfg.TokenLifetime / 2)
-	a.sessions[s.id] = s
+	a.sessions[s.id], s.moving = s, false
 	effects, err := a.room.MoveIn(now, v.transfer)
 	if err != nil {
 		delete(a.sessions, s.id)

@@ -30,6 +30,7 @@ type session struct {
 	badOffers  int
 
 	dataRefused time.Time  // when it was last told that a data packet is not passed on
+	moving      bool       // it is on its way to another room
 	shown       []*showing // further rooms in which its tracks are shown
 	inbox
 }
@@ -48,6 +49,7 @@ func (a *actor) onJoin(j joining) {
 	now := time.Now()
 	if a.over {
 		a.reopen(room.Policy{}, "")
+		a.configure(j.claims)
 	}
 	if a.tokenRevoked(j.claims) {
 		a.turnAway(j.conn, wire.LeaveDisconnect, wire.ReasonParticipantRemoved, "removed from this room: ask for a new token")
