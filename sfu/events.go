@@ -94,6 +94,10 @@ type DataReceived struct {
 	Payload  []byte
 }
 
+// DataRefused tells that the client has sent a data message that can't be taken, and that no more will be taken from that
+// channel.
+type DataRefused struct{ Err error }
+
 // SubscriptionFailed tells that a subscription has ended because of Err, such as [ErrCodec].
 type SubscriptionFailed struct {
 	TrackID string
@@ -113,4 +117,5 @@ func (TransportState) event()     {}
 func (PublicationStarted) event() {}
 func (PublicationEnded) event()   {}
 func (DataReceived) event()       {}
+func (DataRefused) event()        {}
 func (SubscriptionFailed) event() {}

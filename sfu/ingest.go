@@ -259,9 +259,9 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 	if p.forward.Descriptor.Keyframe && pub.cfg.Kind == Video {
 		l.keyframes.came()
 	}
-	if pub.voice != nil && p.hasLevel && !pub.muted.Load() {
+	if pub.cfg.Kind == Audio && p.hasLevel && !pub.muted.Load() {
 		level, _, _ := codec.ParseAudioLevel(levelBytes[p.level][:])
-		pub.room.observe(pub.voice, level, codec.Duration(kind, p.payload()))
+		pub.heard(level, codec.Duration(kind, p.payload()))
 	}
 	first := l.seen.Swap(int64(max(at, 1))) == 0
 	l.missed.Store(0)

@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"strings"
 
-	"anytime/sfu/codec"
-
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 )
@@ -34,7 +32,7 @@ func ownFeedback(kind string) []string {
 // ownCodecs are the encoding names that we speak, in lower case, by kind.
 var ownCodecs = func() map[string][]string {
 	names := map[string][]string{}
-	for kind, list := range map[string][]webrtc.RTPCodecParameters{"audio": audioCodecs(false), "video": videoCodecs(codec.Unknown)} {
+	for kind, list := range map[string][]webrtc.RTPCodecParameters{"audio": audioCodecs(false, false), "video": videoCodecs(nil)} {
 		for _, c := range list {
 			_, name, _ := strings.Cut(strings.ToLower(c.MimeType), "/")
 			if name != "rtx" && !slices.Contains(names[kind], name) {

@@ -118,13 +118,10 @@ func browserOffer(sections int) string {
 			fmt.Fprintf(&lines, "a=rtpmap:%d rtx/90000\r\na=fmtp:%d apt=%d\r\n", pt+1, pt+1, pt)
 		}
 		codec(96, "VP8", "")
-		for n, h := range h264Profiles {
-			codec(102+2*n, "H264", "level-asymmetry-allowed=1;packetization-mode="+h.mode+";profile-level-id="+h.profile)
+		for n, f := range videoFormats[1:] {
+			_, name, _ := strings.Cut(f.kind.String(), "/")
+			codec(102+2*n, name, f.fmtp)
 		}
-		codec(35, "VP9", "profile-id=0")
-		codec(37, "VP9", "profile-id=2")
-		codec(39, "AV1", "level-idx=5;profile=0;tier=0")
-		codec(41, "H265", "level-id=180;profile-id=1;tier-flag=0;tx-mode=SRST")
 		fmt.Fprintf(&s, "m=video 9 UDP/TLS/RTP/SAVPF%s\r\nc=IN IP4 0.0.0.0\r\na=rtcp-mux\r\na=mid:%d\r\na=recvonly\r\n%s", formats.String(), i, lines.String())
 	}
 	return s.String()

@@ -14,7 +14,7 @@ import (
 
 // ParticipantConfig describes one who joins.
 type ParticipantConfig struct {
-	// Room is the key of the room; ID is the participant's session id, unique in the room.
+	// Room is the key of the room to begin in; ID is the participant's session id, unique in the room.
 	Room, ID string
 	// Single asks for one peer connection, in the publisher's role, for both directions.
 	Single bool
@@ -31,7 +31,6 @@ const defaultRTT = 100 * time.Millisecond
 type Participant struct {
 	server *Server
 	cfg    ParticipantConfig
-	room   *room
 	log    *slog.Logger
 
 	channels  atomic.Int64 // data channels the client opened
@@ -44,6 +43,8 @@ type Participant struct {
 	nego negotiation
 
 	mu     sync.Mutex // guards the fields below it
+	room   *room
+	shown  map[string]*room // further rooms in which its tracks are found, by name
 	tracks announced
 	subs   map[string]*subscription
 	bySSRC map[uint32]*subscription
@@ -221,8 +222,9 @@ func (p *Participant) publisher() (*transport, error) {
 	return t, nil
 }
 
-// SendData sends a message over the data channels: the subscriber's, or the client's own on a single peer connection. Lossy messages to a slow receiver are dropped; a reliable
-// one gives [ErrOverflow], after which the receiver has a hole and should be closed.
+// SendData sends a message over the data channels: the subscriber's, or the client's own on a single peer connection.
+// Lossy messages to a slow receiver are dropped; a reliable one gives [ErrOverflow], after which the receiver has a hole
+// and should be closed. The message is kept until it has arrived: the caller doesn't change it.
 func (p *Participant) SendData(reliable bool, b []byte) error {
 	if len(b) > MaxData {
 		return ErrTooLarge
@@ -236,6 +238,16 @@ func (p *Participant) SendData(reliable bool, b []byte) error {
 		i = 1
 	}
 	return t.channel[i].send(b)
+}
+
+// ResendData sends reliable messages again that the client says it lacks: the very slices that SendData was given. Those
+// that are still on their way are left alone.
+func (p *Participant) ResendData(list [][]byte) error {
+	t := p.downlink()
+	if t == nil || t.closed.Load() {
+		return ErrClosed
+	}
+	return t.channel[1].resend(list)
 }
 
 func (p *Participant) dataReceived(reliable bool, b []byte) {

@@ -9,7 +9,6 @@ import (
 	"anytime/sfu/codec"
 	"anytime/sfu/forward"
 	"anytime/sfu/history"
-	"anytime/sfu/speakers"
 )
 
 // Kind is the kind of a track.
@@ -74,8 +73,8 @@ type publication struct {
 	cfg   PublicationConfig
 	id    string
 	owner *Participant
-	room  *room
-	voice *speakers.Track // audio only
+	// places are the rooms in which it is found. The list is copied on write, with the owner's lock held.
+	places atomic.Pointer[[]place]
 
 	// started holds the subscriptions that are fed. It is copied on write, so that fan-out takes no lock.
 	started atomic.Pointer[[]*subscription]
@@ -92,14 +91,12 @@ type publication struct {
 }
 
 func newPublication(p *Participant, cfg PublicationConfig) *publication {
-	pub := &publication{cfg: cfg, id: cfg.ID, owner: p, room: p.room, timeline: forward.NewTimeline(90000)}
+	pub := &publication{cfg: cfg, id: cfg.ID, owner: p, timeline: forward.NewTimeline(90000)}
 	pub.cfg.Layers = slices.Clone(cfg.Layers)
 	slices.SortFunc(pub.cfg.Layers, func(a, b Layer) int { return int(a.Quality) - int(b.Quality) })
 	pub.muted.Store(cfg.Muted)
 	pub.started.Store(new([]*subscription))
-	if cfg.Kind == Audio {
-		pub.voice = pub.room.listen(p.cfg.ID)
-	}
+	pub.places.Store(new([]place))
 	return pub
 }
 
@@ -206,9 +203,8 @@ func (pub *publication) end() []*subscription {
 	pub.wanted = nil
 	pub.started.Store(new([]*subscription))
 	pub.mu.Unlock()
-	pub.room.removePublication(pub)
-	if pub.voice != nil {
-		pub.room.unlisten(pub.voice)
+	for _, at := range *pub.places.Load() {
+		at.leave(pub)
 	}
 	for i := range pub.layers {
 		if l := pub.layers[i].Load(); l != nil {
@@ -222,8 +218,10 @@ func (pub *publication) setMuted(muted bool) {
 	if pub.muted.Swap(muted) == muted {
 		return
 	}
-	if muted && pub.voice != nil {
-		pub.room.silence(pub.voice)
+	if muted && pub.cfg.Kind == Audio {
+		for _, at := range *pub.places.Load() {
+			at.room.silence(at.voice)
+		}
 	}
 	for _, s := range *pub.started.Load() {
 		s.setMuted(muted)

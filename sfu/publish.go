@@ -45,9 +45,12 @@ func (p *Participant) announce(cfg PublicationConfig) (b bindings, err error) {
 		return b, fmt.Errorf("%w: %d tracks published", ErrLimit, len(p.tracks.byID))
 	}
 	pub := newPublication(p, cfg)
-	if !p.room.addPublication(pub) {
+	if !pub.appear(p.room) {
 		pub.end()
 		return b, fmt.Errorf("track %s: %w", cfg.ID, ErrExists)
+	}
+	for _, r := range p.shown {
+		pub.appear(r)
 	}
 	p.tracks.byID[cfg.ID] = pub
 	p.tracks.order = append(p.tracks.order, pub)

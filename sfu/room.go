@@ -14,6 +14,7 @@ type room struct {
 
 	mu           sync.Mutex
 	participants map[string]*Participant
+	guests       map[*Participant]bool // who are elsewhere and whose tracks are shown here
 	publications map[string]*publication
 
 	levels   sync.Mutex // guards detector and its tracks
@@ -21,7 +22,7 @@ type room struct {
 }
 
 func newRoom(name string) *room {
-	return &room{name: name, participants: map[string]*Participant{}, publications: map[string]*publication{},
+	return &room{name: name, participants: map[string]*Participant{}, guests: map[*Participant]bool{}, publications: map[string]*publication{},
 		detector: speakers.New(speakers.Config{})}
 }
 
@@ -35,14 +36,22 @@ func (r *room) add(p *Participant) bool {
 	return true
 }
 
-// remove takes p out and returns how many are left.
+// host has the room stay while p's tracks are shown in it.
+func (r *room) host(p *Participant) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.guests[p] = true
+}
+
+// remove takes p out, as participant and as guest, and returns how many are left.
 func (r *room) remove(p *Participant) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.participants[p.cfg.ID] == p {
 		delete(r.participants, p.cfg.ID)
 	}
-	return len(r.participants)
+	delete(r.guests, p)
+	return len(r.participants) + len(r.guests)
 }
 
 func (r *room) list() []*Participant {

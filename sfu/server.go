@@ -164,10 +164,7 @@ func (s *Server) enter(p *Participant) error {
 	if s.closed {
 		return ErrClosed
 	}
-	r := s.rooms[p.cfg.Room]
-	if r == nil {
-		r = newRoom(p.cfg.Room)
-	}
+	r := s.named(p.cfg.Room)
 	if !r.add(p) {
 		return fmt.Errorf("participant %s: %w", p.cfg.ID, ErrExists)
 	}
@@ -176,12 +173,16 @@ func (s *Server) enter(p *Participant) error {
 	return nil
 }
 
-// leave takes p out of its room, which ends with its last participant.
+// leave takes p out of its room, which ends with its last participant, and its tracks out of others.
 func (s *Server) leave(p *Participant) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.room.remove(p) == 0 && s.rooms[p.cfg.Room] == p.room {
-		delete(s.rooms, p.cfg.Room)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.forsake(p.room, p.room.remove(p))
+	for name, r := range p.shown {
+		delete(p.shown, name)
+		s.forsake(r, r.remove(p))
 	}
 }
 

@@ -96,7 +96,7 @@ func (s *Server) Stats() Stats {
 
 // Stats returns a snapshot of the participant.
 func (p *Participant) Stats() ParticipantStats {
-	out := ParticipantStats{Room: p.cfg.Room, ID: p.cfg.ID, RTT: time.Duration(p.roundTrip.Load()), MalformedRTCP: p.badRTCP.Load()}
+	out := ParticipantStats{Room: p.whereabouts().name, ID: p.cfg.ID, RTT: time.Duration(p.roundTrip.Load()), MalformedRTCP: p.badRTCP.Load()}
 	for i := range p.transports {
 		if t := p.transports[i].Load(); t != nil {
 			out.Transports = append(out.Transports, t.snapshot())

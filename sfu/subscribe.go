@@ -10,7 +10,7 @@ import (
 // Subscribe begins to receive a track that is published in the room. Its media follows when it, and the subscriber's
 // m-line for it, are ready; failure later on is told by [SubscriptionFailed].
 func (p *Participant) Subscribe(trackID string) error {
-	pub := p.room.publication(trackID)
+	pub := p.whereabouts().publication(trackID)
 	if pub == nil {
 		return fmt.Errorf("track %s: %w", trackID, ErrUnknownTrack)
 	}

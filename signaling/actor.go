@@ -23,6 +23,10 @@ type actor struct {
 	ends     wire.RoomEndReason   // why it finishes, unless nobody is left
 	revoked  map[string]time.Time // by identity: tokens valid from an earlier time don't let it in
 	calls    map[string]rpcCall   // by request id: the server's own RPCs under way
+	expected int                  // participants of other rooms that are on their way here
+	moved    map[string]string    // by participant id: sessions that have moved, and where to
+	guests   map[string]guestOf   // by participant id: participants of other rooms that are shown here
+	data     dataLog              // reliable data of the last seconds
 	queue    []room.Effect        // effects being carried out
 	applying bool
 }
@@ -91,7 +95,9 @@ func (a *actor) run() {
 		if due := a.room.NextDeadline(); !due.IsZero() && !now.Before(due) {
 			a.apply(a.room.Tick(now))
 		}
+		a.tellShowings()
 		a.refreshTokens(now)
+		a.data.expire(now)
 		if !a.over {
 			continue
 		}
@@ -119,6 +125,17 @@ func (a *actor) arrange(now time.Time, policy room.Policy, metadata string) {
 	}
 }
 
+// configure makes a new room as the token says of whoever it is made for.
+func (a *actor) configure(c wire.Claims) {
+	if c.Room == nil {
+		return
+	}
+	a.arrange(time.Now(), policyOf(c.Room), c.Room.GetMetadata())
+	if c.Room.GetEgress() != nil || len(c.Room.GetAgents()) > 0 {
+		a.log.Warn("a token asks for recording or agents, which this server has not", "identity", c.Identity)
+	}
+}
+
 // schedule sets the timer to the next thing that is due.
 func (a *actor) schedule(timer *time.Timer) {
 	next := a.room.NextDeadline()
@@ -126,6 +143,9 @@ func (a *actor) schedule(timer *time.Timer) {
 		if due := s.refreshAt; !due.IsZero() && (next.IsZero() || due.Before(next)) {
 			next = due
 		}
+	}
+	if due := a.data.due; !due.IsZero() && (next.IsZero() || due.Before(next)) {
+		next = due
 	}
 	wait := time.Hour
 	if !next.IsZero() {

@@ -125,6 +125,7 @@ func apiError(err error) error {
 		code := map[room.RefusalCode]twirp.Code{
 			room.Invalid: twirp.InvalidArgument, room.NotFound: twirp.NotFound, room.NotAllowed: twirp.PermissionDenied,
 			room.LimitExceeded: twirp.ResourceExhausted, room.Unsupported: twirp.Unimplemented,
+			room.NotConnected: twirp.FailedPrecondition,
 		}[refusal.Code]
 		return twirp.Errorf(code, "%s", refusal.Text)
 	case errors.Is(err, errRoomLimit):
@@ -157,9 +158,16 @@ func (s *Server) call(name, identity string, f func(*actor, *session) error) err
 			if session := a.sessions[id]; session != nil {
 				return f(a, session)
 			}
+			if from, guest := a.guests[id]; guest {
+				return twirp.Errorf(twirp.FailedPrecondition, "the participant %.80q is forwarded from the room %.80q: do this there", identity, from.room)
+			}
 		}
-		return twirp.Errorf(twirp.NotFound, "there is no participant %.80q in the room %.80q", identity, name)
+		return noParticipant(identity, name)
 	})
+}
+
+func noParticipant(identity, room string) error {
+	return twirp.Errorf(twirp.NotFound, "there is no participant %.80q in the room %.80q", identity, room)
 }
 
 // createdTimeout is how long a room that was created without an empty timeout waits for somebody.

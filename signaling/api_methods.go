@@ -37,23 +37,16 @@ func (s *Server) apiMethods() map[string]twirp.Method {
 	}
 }
 
-// maxTimeoutSeconds is the longest empty and departure timeout: a week.
-const maxTimeoutSeconds = 7 * 24 * 3600
-
 // createRoom makes a room with settings, or changes the settings of one that exists: what the
 // request leaves out stays.
 func (s *Server) createRoom(_ context.Context, m *wire.CreateRoomRequest) (*wire.Room, error) {
 	if err := wire.CheckRoomName(m.GetName()); err != nil {
 		return nil, badArgument(err)
 	}
-	if err := wire.CheckMetadata(m.GetMetadata(), nil); err != nil {
+	if err := wire.CheckRoomSettings(m.GetEmptyTimeout(), m.GetDepartureTimeout(), m.GetMaxParticipants(), m.GetMetadata()); err != nil {
 		return nil, badArgument(err)
 	}
 	switch {
-	case m.GetEmptyTimeout() > maxTimeoutSeconds || m.GetDepartureTimeout() > maxTimeoutSeconds:
-		return nil, twirp.Errorf(twirp.InvalidArgument, "a timeout may take %d s", maxTimeoutSeconds)
-	case m.GetMaxParticipants() > 1<<30:
-		return nil, twirp.Errorf(twirp.InvalidArgument, "max_participants is too large")
 	case m.GetEgress() != nil:
 		return nil, twirp.Errorf(twirp.Unimplemented, "%s", absentServices["livekit.Egress"])
 	case len(m.GetAgents()) > 0:
@@ -61,11 +54,20 @@ func (s *Server) createRoom(_ context.Context, m *wire.CreateRoomRequest) (*wire
 	case m.GetRoomPreset() != "":
 		return nil, twirp.Errorf(twirp.InvalidArgument, "there is no room preset %.80q: this server has none", m.GetRoomPreset())
 	}
-	return s.create(m.GetName(), room.Policy{
+	return s.create(m.GetName(), policyOf(m), m.GetMetadata())
+}
+
+// policyOf is what a request, or a token, says of a room.
+func policyOf(m interface {
+	GetEmptyTimeout() uint32
+	GetDepartureTimeout() uint32
+	GetMaxParticipants() uint32
+}) room.Policy {
+	return room.Policy{
 		EmptyTimeout:     time.Duration(m.GetEmptyTimeout()) * time.Second,
 		DepartureTimeout: time.Duration(m.GetDepartureTimeout()) * time.Second,
 		Participants:     int(m.GetMaxParticipants()),
-	}, m.GetMetadata())
+	}
 }
 
 func (s *Server) deleteRoom(_ context.Context, m *wire.DeleteRoomRequest) (*wire.DeleteRoomResponse, error) {
@@ -122,9 +124,14 @@ func (s *Server) listParticipants(_ context.Context, m *wire.ListParticipantsReq
 
 func (s *Server) getParticipant(_ context.Context, m *wire.RoomParticipantIdentity) (*wire.ParticipantInfo, error) {
 	var info *wire.ParticipantInfo
-	err := s.call(m.GetRoom(), m.GetIdentity(), func(a *actor, p *session) (err error) {
-		info, err = a.participant(p)
-		return err
+	err := s.visit(m.GetRoom(), func(a *actor) error {
+		id, _ := a.room.IDOf(m.GetIdentity())
+		p, ok := a.room.Participant(id)
+		if !ok {
+			return noParticipant(m.GetIdentity(), m.GetRoom())
+		}
+		info = participantInfo(p)
+		return nil
 	})
 	return info, err
 }
@@ -138,9 +145,16 @@ func (a *actor) participant(p *session) (*wire.ParticipantInfo, error) {
 	return participantInfo(info), nil
 }
 
-// removeParticipant takes a participant out. Tokens made before do not let it in again while the
+// removeParticipant takes a participant out; one that is forwarded here is shown no longer. Tokens made before do not let it in again while the
 // room lasts; a new one does.
 func (s *Server) removeParticipant(_ context.Context, m *wire.RoomParticipantIdentity) (*wire.RemoveParticipantResponse, error) {
+	guest := false
+	if err := s.visit(m.GetRoom(), func(a *actor) error {
+		guest = a.removeGuest(m.GetIdentity())
+		return nil
+	}); guest || err != nil {
+		return &wire.RemoveParticipantResponse{}, err
+	}
 	err := s.call(m.GetRoom(), m.GetIdentity(), func(a *actor, p *session) error {
 		now := time.Now()
 		before := now.Truncate(time.Second) // tokens count in seconds
@@ -248,14 +262,6 @@ func (s *Server) updateSubscriptions(_ context.Context, m *wire.UpdateSubscripti
 		})
 	})
 	return &wire.UpdateSubscriptionsReply{}, err
-}
-
-func (s *Server) forwardParticipant(context.Context, *wire.ForwardParticipantRequest) (*wire.ForwardParticipantResponse, error) {
-	return nil, twirp.Errorf(twirp.Unimplemented, "a participant is in one room here: forwarding to a second one is not supported")
-}
-
-func (s *Server) moveParticipant(context.Context, *wire.MoveParticipantRequest) (*wire.MoveParticipantResponse, error) {
-	return nil, twirp.Errorf(twirp.Unimplemented, "moving to another room is not supported: give the participant a token for it, and remove it from this one")
 }
 
 func badArgument(err error) error { return twirp.Errorf(twirp.InvalidArgument, "%v", err) }

@@ -169,8 +169,39 @@ func TestAPIGrants(t *testing.T) {
 			if denied := code == twirp.PermissionDenied; denied == may {
 				t.Errorf("%s with %s: %q", m.name, g.name, code)
 			}
+			code = w.callJSON(m.name, w.bearer(g.grant), m.request)
+			if denied := code == twirp.PermissionDenied; denied == may {
+				t.Errorf("%s with %s in JSON: %q", m.name, g.name, code)
+			}
+		}
+		for _, bearer := range []string{"", "Bearer x", w.bearer(admin("r")) + "x"} {
+			if code := w.callJSON(m.name, bearer, m.request); code != twirp.Unauthenticated {
+				t.Errorf("%s with %.10q in JSON: %q", m.name, bearer, code)
+			}
+			body, err := proto.Marshal(m.request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			status, header, got := w.post("/twirp/livekit.RoomService/"+m.name, "application/protobuf", bearer, string(body))
+			if status == http.StatusOK || w.code(m.name, status, header, got) != twirp.Unauthenticated {
+				t.Errorf("%s with %.10q: %d", m.name, bearer, status)
+			}
 		}
 	}
+}
+
+// callJSON calls a method in JSON and returns the error's code, "" when there is none.
+func (w *apiWorld) callJSON(method, bearer string, request proto.Message) twirp.Code {
+	w.t.Helper()
+	body, err := protojson.Marshal(request)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	status, header, got := w.post("/twirp/livekit.RoomService/"+method, "application/json", bearer, string(body))
+	if status == http.StatusOK {
+		return ""
+	}
+	return w.code(method, status, header, got)
 }
 
 func TestAPIRefusesUnreadably(t *testing.T) {

@@ -91,7 +91,7 @@ func (a *actor) onOffer(s *session, m *wire.SignalRequest) error {
 	id := offer.GetId()
 	return s.worker.ask(offer.GetSdp(), func(p Peer) {
 		answer, err := p.Offer(offer.GetSdp())
-		a.post(func(a *actor) { a.onAnswered(s, id, answer, err) })
+		s.post(func(a *actor) { a.onAnswered(s, id, answer, err) })
 	})
 }
 
@@ -124,11 +124,11 @@ func (a *actor) onAnswer(s *session, m *wire.SignalRequest) error {
 	if err := checkSDP(answer, "answer"); err != nil {
 		return err
 	}
-	id := answer.GetId()
+	id, log := answer.GetId(), s.log
 	return s.worker.ask(answer.GetSdp(), func(p Peer) {
 		if err := p.Answer(id, answer.GetSdp()); err != nil {
 			// A late answer to an offer that an ICE restart has voided is no fault.
-			s.log.Warn("answer refused", "id", id, "err", err)
+			log.Warn("answer refused", "id", id, "err", err)
 		}
 	})
 }
@@ -154,10 +154,10 @@ func (a *actor) onTrickle(s *session, m *wire.SignalRequest) error {
 	case init == "" || init == "null":
 		return nil // end of candidates
 	}
-	target := targetFromWire(t.GetTarget())
+	target, log := targetFromWire(t.GetTarget()), s.log
 	return s.worker.ask(init, func(p Peer) {
 		if err := p.Candidate(target, init); err != nil {
-			s.log.Debug("candidate refused", "err", err)
+			log.Debug("candidate refused", "err", err)
 		}
 	})
 }
@@ -253,7 +253,7 @@ func (a *actor) onSyncState(s *session, m *wire.SignalRequest) error {
 	if off := state.GetTrackSidsDisabled(); len(off) > 0 && len(off) <= wire.MaxSIDs {
 		a.apply(a.room.Configure(time.Now(), s.id, off, room.Settings{Disabled: true}))
 	}
-	return nil
+	return a.resendData(s, state.GetDatachannelReceiveStates())
 }
 
 func (a *actor) onUpdateMetadata(s *session, m *wire.SignalRequest) error {

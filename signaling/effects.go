@@ -32,6 +32,10 @@ func (a *actor) applyMessage(e room.Effect) bool {
 		if s := a.sessions[e.To]; s != nil {
 			a.send(s, a.joinResponse(s, e))
 		}
+	case room.SendMoved:
+		if s := a.sessions[e.To]; s != nil {
+			a.send(s, a.roomMoved(s, e))
+		}
 	case room.SendReconnect:
 		if s := a.sessions[e.To]; s != nil {
 			a.send(s, &wire.SignalResponse{Message: &wire.ResponseReconnect{Reconnect: &wire.ReconnectResponse{
@@ -135,6 +139,8 @@ func (a *actor) applyMedia(e room.Effect) {
 		a.observeParticipant(ParticipantBack, e.Participant)
 	case room.ParticipantLeft:
 		a.gone(e)
+	case room.RemoteLeft:
+		a.guestLeft(e)
 	case room.TrackPublished:
 		a.observeTrack(TrackPublished, e.Track)
 	case room.TrackUnpublished:
@@ -147,9 +153,12 @@ func (a *actor) applyMedia(e room.Effect) {
 
 // gone ends a departed participant's session.
 func (a *actor) gone(e room.ParticipantLeft) {
-	if s := a.sessions[e.Participant.ID]; s != nil {
+	if s := a.sessions[e.Participant.ID]; s != nil && s.moving {
+		delete(a.sessions, s.id)
+	} else if s != nil {
 		delete(a.sessions, s.id)
 		a.dropCalls(s.id)
+		a.hideAll(s, e.Participant.Reason)
 		s.log.Info("participant left", "reason", reasonToWire(e.Participant.Reason))
 		if s.conn != nil {
 			s.conn.close(closeNormal, "")
@@ -199,8 +208,8 @@ func (a *actor) publish(e room.PublishTrack) {
 	publication := publicationOf(e.Track)
 	s.worker.do(func(p Peer) {
 		if err := p.Publish(publication); err != nil {
-			s.log.Error("cannot publish track", "track", publication.ID, "err", err)
-			a.post(func(a *actor) {
+			s.post(func(a *actor) {
+				s.log.Error("cannot publish track", "track", publication.ID, "err", err)
 				effects, err := a.room.Unpublish(time.Now(), publication.ID)
 				if err == nil {
 					a.apply(effects)
@@ -217,7 +226,7 @@ func (a *actor) subscribe(e room.Subscribe) {
 	}
 	s.worker.do(func(p Peer) {
 		err := p.Subscribe(e.TrackID)
-		a.post(func(a *actor) {
+		s.post(func(a *actor) {
 			switch {
 			case a.sessions[s.id] != s:
 			case err != nil:

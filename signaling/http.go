@@ -190,7 +190,7 @@ func (s *Server) serveRTC(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	if err := s.post(j.claims.Video.Room, true, func(a *actor) { a.onJoin(j) }); err != nil {
+	if err := s.enter(j); err != nil {
 		s.log.Warn("join refused", "room", j.claims.Video.Room, "err", err)
 		s.turnAway(c, wire.LeaveDisconnect, wire.ReasonJoinFailure, err.Error())
 	}

@@ -27,6 +27,7 @@ type Peer interface {
 	Publications
 	Subscriptions
 	DataChannels
+	Rooms
 	// Close ends everything; it is idempotent and no event follows it.
 	Close()
 }
@@ -108,12 +109,27 @@ type SubscriptionSettings struct {
 // DataChannels carries data packets to the participant.
 type DataChannels interface {
 	// SendData sends one message on the _reliable or _lossy channel. It gives ErrOverflow when a
-	// reliable message could not be queued: the receiver then misses it for good.
+	// reliable message could not be queued: the receiver then misses it for good. The message is kept
+	// until it has arrived: nobody changes it.
 	SendData(reliable bool, payload []byte) error
+	// ResendData sends reliable messages again, the very slices, that the client says it lacks, unless
+	// they are still on their way. ErrOverflow as above.
+	ResendData(payloads [][]byte) error
+}
+
+// Rooms moves a participant between rooms, by their ids.
+type Rooms interface {
+	// Move brings the participant and its publications into another room. Its subscriptions end, and
+	// those that others have to its tracks.
+	Move(room string) error
+	// Show lets participants of a further room subscribe to the tracks, those to come included; Hide
+	// undoes it, and ends their subscriptions.
+	Show(room string) error
+	Hide(room string)
 }
 
 // MediaEvent is something that happened to a participant's media: OfferReady, SectionsNeeded,
-// CandidateFound, TransportChanged, PublicationStarted, PublicationEnded, DataReceived,
+// CandidateFound, TransportChanged, PublicationStarted, PublicationEnded, DataReceived, DataRefused,
 // SubscriptionFailed or SubscriptionStalled.
 type MediaEvent interface{ mediaEvent() }
 
@@ -147,6 +163,8 @@ type (
 		Reliable bool
 		Payload  []byte
 	}
+	// DataRefused: the client sent a message that no data channel carries, and is heard no more on it.
+	DataRefused struct{ Err error }
 	// SubscriptionFailed: no media of this track will come any more.
 	SubscriptionFailed struct {
 		TrackID string
@@ -164,6 +182,7 @@ func (TransportChanged) mediaEvent()   {}
 func (PublicationStarted) mediaEvent() {}
 func (PublicationEnded) mediaEvent()   {}
 func (DataReceived) mediaEvent()       {}
+func (DataRefused) mediaEvent()        {}
 func (SubscriptionFailed) mediaEvent() {}
 
 func (SubscriptionStalled) mediaEvent() {}

@@ -60,6 +60,9 @@ type fakePeer struct {
 	tracks   map[string]*fakeTrack
 	subs     map[string]bool
 	data     [][]byte
+	resent   [][]byte
+	room     string // after a move
+	failMove error
 	settings map[string]SubscriptionSettings
 	offers   uint32
 	closed   bool
@@ -187,6 +190,29 @@ func (p *fakePeer) SendData(_ bool, b []byte) error {
 	p.calls = append(p.calls, "data")
 	return nil
 }
+
+func (p *fakePeer) ResendData(list [][]byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.resent = append(p.resent, list...)
+	p.calls = append(p.calls, "resend")
+	return p.failData
+}
+
+func (p *fakePeer) Move(room string) error {
+	p.note("move " + room)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failMove != nil {
+		return p.failMove
+	}
+	p.room = room
+	p.subs = map[string]bool{}
+	return nil
+}
+
+func (p *fakePeer) Show(room string) error { p.note("show " + room); return nil }
+func (p *fakePeer) Hide(room string)       { p.note("hide " + room) }
 
 func (p *fakePeer) Close() {
 	p.mu.Lock()

@@ -34,7 +34,7 @@ func (a *actor) refreshTokens(now time.Time) {
 			a.srv.refreshing <- struct{}{}
 			_, err := a.srv.authorize(context.Background(), claims, Refresh)
 			<-a.srv.refreshing
-			a.post(func(a *actor) { a.onRefreshed(s, claims, err) })
+			s.post(func(a *actor) { a.onRefreshed(s, claims, err) })
 		})
 	}
 }
@@ -74,8 +74,8 @@ func (a *actor) onRechecked(s *session, err error) {
 }
 
 func (a *actor) onRefreshed(s *session, claims wire.Claims, err error) {
-	if a.sessions[s.id] != s {
-		return
+	if a.sessions[s.id] != s || claims.Video.Room != s.claims.Video.Room {
+		return // gone, or moved: the new room has given it a token
 	}
 	now := time.Now()
 	var refusal *Refusal

@@ -2,6 +2,7 @@ package signaling
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -24,8 +25,14 @@ type session struct {
 
 	refreshAt  time.Time // when the next token is due; zero while one is being made
 	lastSeq    uint32    // sequence of the last reliable data packet from this participant
+	counted    uint32    // of those that its client gave no sequence
 	dataQueued atomic.Int64
 	badOffers  int
+
+	dataRefused time.Time  // when it was last told that a data packet is not passed on
+	moving      bool       // it is on its way to another room
+	shown       []*showing // further rooms in which its tracks are shown
+	inbox
 }
 
 // joining is what the HTTP handler knows about a client that wants in.
@@ -34,6 +41,7 @@ type joining struct {
 	claims    wire.Claims
 	admission Admission
 	query     wire.JoinQuery
+	moved     bool // a resume that was sought in the room that the session has left
 }
 
 // onJoin lets a client in, or tells it why not.
@@ -41,18 +49,24 @@ func (a *actor) onJoin(j joining) {
 	now := time.Now()
 	if a.over {
 		a.reopen(room.Policy{}, "")
+		a.configure(j.claims)
 	}
 	if a.tokenRevoked(j.claims) {
 		a.turnAway(j.conn, wire.LeaveDisconnect, wire.ReasonParticipantRemoved, "removed from this room: ask for a new token")
 		return
 	}
 	profile := profileOf(j)
+	if _, here := a.room.IDOf(profile.Identity); !here && a.expected > 0 && a.room.Full(a.expected) {
+		a.turnAway(j.conn, wire.LeaveDisconnect, wire.ReasonJoinFailure, "the room is full")
+		return
+	}
 	s := &session{
 		id: profile.ID, identity: profile.Identity, claims: j.claims, query: j.query, single: j.query.Single, conn: j.conn,
 		log:       a.log.With("participant", profile.ID, "identity", profile.Identity),
 		worker:    newWorker(a.srv.cfg.Limits.QueuedData),
 		refreshAt: a.firstRefresh(now, j.claims),
 	}
+	s.settle(a)
 	a.sessions[s.id] = s
 	effects, err := a.room.Join(now, profile)
 	if err != nil {
@@ -73,6 +87,9 @@ func (a *actor) onJoin(j joining) {
 func (a *actor) onResume(j joining) {
 	now := time.Now()
 	s := a.sessions[j.query.SID]
+	if s == nil && a.followMove(j) {
+		return
+	}
 	if s == nil || s.identity != j.claims.Identity || s.single != j.query.Single {
 		a.turnAway(j.conn, wire.LeaveReconnect, wire.ReasonStateMismatch, "unknown session: join anew")
 		return
@@ -90,6 +107,9 @@ func (a *actor) onResume(j joining) {
 	}
 	s.log.Info("participant resumes", "reason", j.query.ReconnectReason)
 	a.apply(effects)
+	if moved, ok := a.room.Moved(s.id); ok && j.moved {
+		a.send(s, a.roomMoved(s, moved))
+	}
 	a.bundled(s, j)
 	a.listen(s, j.conn)
 }
@@ -120,12 +140,12 @@ func (s *Server) turnAway(c *conn, action wire.LeaveAction, reason wire.Disconne
 func (a *actor) listen(s *session, c *conn) {
 	a.srv.running.Go(func() {
 		c.read(func(m *wire.SignalRequest, done func()) {
-			a.post(func(a *actor) {
+			s.post(func(a *actor) {
 				defer done()
 				a.onRequest(s, c, m)
 			})
 		})
-		a.post(func(a *actor) { a.onClosed(s, c) })
+		s.post(func(a *actor) { a.onClosed(s, c) })
 	})
 }
 
@@ -147,8 +167,8 @@ func (a *actor) openMedia(s *session) {
 	}
 	a.srv.running.Go(func() {
 		s.worker.run(a.srv.cfg.Media, cfg, func(err error) {
-			s.log.Error("cannot set up media", "err", err)
-			a.post(func(a *actor) {
+			s.post(func(a *actor) {
+				s.log.Error("cannot set up media", "err", err)
 				a.apply(a.room.Remove(time.Now(), s.id, room.JoinFailed, room.Reconnect))
 			})
 		})
@@ -159,18 +179,18 @@ func (a *actor) openMedia(s *session) {
 func (a *actor) notify(s *session, e MediaEvent) {
 	data, ok := e.(DataReceived)
 	if !ok {
-		a.post(func(a *actor) { a.onMedia(s, e) })
+		s.post(func(a *actor) { a.onMedia(s, e) })
 		return
 	}
 	size := int64(len(data.Payload))
 	if s.dataQueued.Add(size) > int64(a.srv.cfg.Limits.QueuedData) {
 		s.dataQueued.Add(-size)
 		if data.Reliable {
-			a.post(func(a *actor) { a.resetSlow(s, "sends data faster than it can be passed on") })
+			s.post(func(a *actor) { a.resetSlow(s, "sends data faster than it can be passed on") })
 		}
 		return
 	}
-	a.post(func(a *actor) {
+	s.post(func(a *actor) {
 		s.dataQueued.Add(-size)
 		a.onData(s, data)
 	})
@@ -204,6 +224,9 @@ func (a *actor) onMedia(s *session, e MediaEvent) {
 	case SubscriptionStalled:
 		s.log.Info("subscription waits for a section of the client's", "track", e.TrackID)
 		a.apply(a.room.SubscriptionStalled(now, s.id, e.TrackID))
+	case DataRefused:
+		a.refuseData(s, fmt.Errorf("%w: %w", wire.ErrTooLarge, e.Err))
+		a.resetSlow(s, "sent a data message that no channel carries")
 	case SubscriptionFailed:
 		s.log.Warn("subscription failed", "track", e.TrackID, "err", e.Err)
 		a.apply(a.room.SubscriptionFailed(now, s.id, e.TrackID, failureOf(e.Err)))

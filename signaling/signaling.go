@@ -260,6 +260,36 @@ func (s *Server) post(name string, create bool, message func(*actor)) error {
 	return s.add(name, func(*actor) {}, message)
 }
 
+// enter takes a client to its room. A room that is made for it is as its token says.
+func (s *Server) enter(j joining) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	message := func(a *actor) { a.onJoin(j) }
+	if a := s.rooms[j.claims.Video.Room]; a != nil {
+		a.post(message)
+		return nil
+	}
+	return s.add(j.claims.Video.Room, func(a *actor) { a.configure(j.claims) }, message)
+}
+
+// tell posts a message to a room, if there is one of that name.
+func (s *Server) tell(name string, message func(*actor)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.rooms[name]
+	if a != nil {
+		a.post(message)
+	}
+	return a != nil
+}
+
+// stopping reports whether the server shuts down.
+func (s *Server) stopping() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
 // add makes a room, with s.mu held. arrange sees it before it runs.
 func (s *Server) add(name string, arrange, message func(*actor)) error {
 	switch {

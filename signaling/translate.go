@@ -143,6 +143,9 @@ func participantInfo(p room.Info) *wire.ParticipantInfo {
 			Hidden: p.Permission.Hidden,
 		},
 	}
+	if p.Forwarded {
+		info.KindDetails = append(info.KindDetails, wire.KindForwarded)
+	}
 	for _, s := range p.Permission.Sources {
 		info.Permission.CanPublishSources = append(info.Permission.CanPublishSources, wire.TrackSource(s))
 	}

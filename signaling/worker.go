@@ -23,6 +23,7 @@ type worker struct {
 type job struct {
 	run         func(Peer)
 	data, asked int
+	always      bool // even without a peer, when joining has failed
 }
 
 // maxAsked bounds the bytes of descriptions and candidates of a client's that wait: an offer of the
@@ -40,6 +41,9 @@ func newWorker(maxData int) *worker {
 // do queues a media call. After close nothing is queued any more.
 func (w *worker) do(run func(Peer)) { w.push(job{run: run}) }
 
+// always queues a media call that is made with nil where media could not be set up.
+func (w *worker) always(run func(Peer)) { w.push(job{run: run, always: true}) }
+
 // ask queues a media call over a text of the client's. It fails when too much of that waits.
 func (w *worker) ask(text string, run func(Peer)) error {
 	size := len(text) + jobBytes
@@ -53,10 +57,15 @@ func (w *worker) ask(text string, run func(Peer)) error {
 	return nil
 }
 
-// sendData queues a data packet. It reports false when the queue is full; the packet is dropped.
+// sendData queues a data packet. It reports false when the queue is full; the packet is dropped. Lossy
+// packets may fill a quarter of it: they are the first to go.
 func (w *worker) sendData(reliable bool, payload []byte, failed func(error)) bool {
 	w.mu.Lock()
-	full := w.data+len(payload) > w.maxData
+	most := w.maxData
+	if !reliable {
+		most /= 4
+	}
+	full := w.data+len(payload) > most
 	w.mu.Unlock()
 	if full {
 		return false
@@ -114,7 +123,7 @@ func (w *worker) run(media Media, cfg MediaConfig, failed func(error)) {
 			return
 		}
 		for _, j := range jobs {
-			if err == nil {
+			if err == nil || j.always {
 				j.run(peer)
 			}
 			w.mu.Lock()

@@ -74,6 +74,11 @@ func (p peer) SendData(reliable bool, payload []byte) error {
 	return mediaError(p.Participant.SendData(reliable, payload))
 }
 
+// ResendData implements signaling.DataChannels.
+func (p peer) ResendData(payloads [][]byte) error {
+	return mediaError(p.Participant.ResendData(payloads))
+}
+
 // mediaEvent says what happened in signaling's words.
 func mediaEvent(e sfu.Event) signaling.MediaEvent {
 	switch e := e.(type) {
@@ -91,6 +96,8 @@ func mediaEvent(e sfu.Event) signaling.MediaEvent {
 		return signaling.PublicationEnded(e)
 	case sfu.DataReceived:
 		return signaling.DataReceived(e)
+	case sfu.DataRefused:
+		return signaling.DataRefused(e)
 	case sfu.SubscriptionFailed:
 		return signaling.SubscriptionFailed{TrackID: e.TrackID, Err: mediaError(e.Err)}
 	case sfu.SubscriptionStalled:

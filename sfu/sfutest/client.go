@@ -41,9 +41,11 @@ type Client struct {
 	err      error
 	data     []sfu.DataReceived // by our own subscriber channels
 	sending  map[bool]*webrtc.DataChannel
-	offer    sync.Mutex
-	sources  []*Source
-	closed   bool
+	// receiving are the server's data channels, in the order in which it opened them.
+	receiving []*webrtc.DataChannel
+	offer     sync.Mutex
+	sources   []*Source
+	closed    bool
 }
 
 // Options changes a client.
@@ -81,6 +83,9 @@ func (n *Network) JoinWith(t testing.TB, server *sfu.Server, room, id string, o 
 	c.sub.OnTrack(c.track)
 	c.sub.OnDataChannel(func(dc *webrtc.DataChannel) {
 		reliable := dc.Label() == "_reliable"
+		c.mu.Lock()
+		c.receiving = append(c.receiving, dc)
+		c.mu.Unlock()
 		dc.OnMessage(func(m webrtc.DataChannelMessage) {
 			c.mu.Lock()
 			c.data = append(c.data, sfu.DataReceived{Reliable: reliable, Payload: m.Data})
@@ -328,6 +333,27 @@ func (c *Client) SendData(ctx context.Context, reliable bool, b []byte) error {
 		}
 	}
 	return dc.Send(b)
+}
+
+// CloseData closes the server's reliable data channel, as far as it is open, from the client's side.
+func (c *Client) CloseData() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, dc := range c.receiving {
+		if dc.Label() == "_reliable" && dc.ReadyState() == webrtc.DataChannelStateOpen {
+			if err := dc.Close(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Data returns the messages that have come on the subscriber's data channels so far.
+func (c *Client) Data() []sfu.DataReceived {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]sfu.DataReceived(nil), c.data...)
 }
 
 // Cut drops all packets of the client; restore lets them pass again.

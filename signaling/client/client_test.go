@@ -35,6 +35,10 @@ func (silent) Subscribe(string) error                           { return nil }
 func (silent) Unsubscribe(string)                               {}
 func (silent) Configure(string, signaling.SubscriptionSettings) {}
 func (silent) SendData(bool, []byte) error                      { return nil }
+func (silent) ResendData([][]byte) error                        { return nil }
+func (silent) Move(string) error                                { return nil }
+func (silent) Show(string) error                                { return nil }
+func (silent) Hide(string)                                      {}
 func (silent) Close()                                           {}
 
 const key, secret = "APIclient", "a secret of the client's tests"

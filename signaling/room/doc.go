@@ -5,6 +5,7 @@
 //
 //  1. Join, Resume, Detach, Leave, Remove, TransportChanged, Mirror and Tick move participants
 //     (membership.go).
+//     MoveOut and MoveIn take one from a room to another (move.go).
 //  2. AddTrack, TrackStarted, TrackEnded, SetMuted and UpdateTrack move publications (publish.go).
 //  3. UpdateSubscription, Configure, SetSubscriptionPermission, Subscribed and SubscriptionFailed
 //     move subscriptions (subscribe.go).

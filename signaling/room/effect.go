@@ -14,6 +14,13 @@ type (
 		Others []Info
 		Room   Description
 	}
+	// SendMoved tells a participant that it is in another room now.
+	SendMoved struct {
+		To     string
+		Self   Info
+		Others []Info
+		Room   Description
+	}
 	// SendReconnect is the first message to a participant that resumed.
 	SendReconnect struct{ To string }
 	// SendUpdate tells what changed about participants.
@@ -102,6 +109,8 @@ type (
 	// ParticipantJoined and ParticipantLeft come once each per participant.
 	ParticipantJoined struct{ Participant Info }
 	ParticipantLeft   struct{ Participant Info }
+	// RemoteLeft: a participant that lives elsewhere is no longer shown here.
+	RemoteLeft struct{ Participant Info }
 	// ParticipantActive: its media connected for the first time.
 	ParticipantActive struct{ Participant Info }
 	// ParticipantLost: its connection broke and its media is away; it has the departure grace to come
@@ -116,6 +125,7 @@ type (
 )
 
 func (SendJoin) effect()                   {}
+func (SendMoved) effect()                  {}
 func (SendReconnect) effect()              {}
 func (SendUpdate) effect()                 {}
 func (SendRoom) effect()                   {}
@@ -139,6 +149,7 @@ func (Configure) effect()                  {}
 func (RestartICE) effect()                 {}
 func (ParticipantJoined) effect()          {}
 func (ParticipantLeft) effect()            {}
+func (RemoteLeft) effect()                 {}
 func (ParticipantActive) effect()          {}
 func (ParticipantLost) effect()            {}
 func (ParticipantBack) effect()            {}
@@ -218,6 +229,7 @@ const (
 	NotAllowed
 	LimitExceeded
 	Unsupported
+	NotConnected
 )
 
 func refuse(code RefusalCode, text string) error { return &Refusal{Code: code, Text: text} }

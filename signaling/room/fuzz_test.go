@@ -73,6 +73,16 @@ func (w *witness) take(effects []Effect) {
 			for _, p := range append(e.Others, e.Self) {
 				w.see(v, e.To, p)
 			}
+		case SendMoved:
+			if w.views[e.To] != nil || !w.left[e.To] {
+				w.fail("%s came from nowhere", e.To)
+			}
+			delete(w.left, e.To)
+			v := &view{known: map[string]Info{}, versions: map[string]uint32{}}
+			w.views[e.To] = v
+			for _, p := range append(e.Others, e.Self) {
+				w.see(v, e.To, p)
+			}
 		case SendReconnect:
 			if w.views[e.To] != nil {
 				w.fail("%s resumed over a live connection", e.To)
@@ -246,7 +256,7 @@ func play(t *testing.T, script []byte) {
 	for len(script) > 0 && !r.Finished() {
 		now = now.Add(time.Duration(next()) * 20 * time.Millisecond)
 		var effects []Effect
-		switch op := next() % 20; op {
+		switch op := next() % 21; op {
 		case 0, 1:
 			fresh++
 			b := next()
@@ -295,6 +305,21 @@ func play(t *testing.T, script []byte) {
 				effects = r.SubscriptionFailed(now, id, trackID, CodecUnsupported)
 			} else {
 				effects, _ = r.Unpublish(now, track())
+			}
+		case 20: // out, and in again, as into another room of the same people
+			id := participant()
+			moving, left, err := r.MoveOut(now, id)
+			w.take(left)
+			if err != nil {
+				break
+			}
+			for k := range w.subs {
+				if k[0] == id {
+					delete(w.subs, k) // they end with the move
+				}
+			}
+			if effects, err = r.MoveIn(now, moving); err != nil {
+				w.fail("%s found the room closed: %v", id, err)
 			}
 		}
 		w.take(effects)

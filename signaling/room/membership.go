@@ -196,11 +196,13 @@ func (r *Room) Mirror(now time.Time, info Info) []Effect {
 		}
 		p = &participant{remote: true, joinedAt: info.JoinedAt, quality: Excellent, subs: subscriptions{}}
 		p.Profile = info.Profile
+		r.flushDepartures()
 		r.add(p)
 	case !p.remote || info.Version <= p.version:
 		return nil
 	}
 	p.Profile, p.state, p.version = info.Profile, info.State, info.Version-1 // changed counts it up
+	p.activated = info.Activated
 	for _, t := range slices.Clone(p.tracks) {
 		if !slices.ContainsFunc(info.Tracks, func(n Track) bool { return n.ID == t.ID }) {
 			r.endTrack(t)
@@ -280,19 +282,8 @@ func (r *Room) depart(now time.Time, p *participant, reason Reason, action Leave
 	for _, t := range slices.Clone(p.tracks) {
 		r.endTrack(t)
 	}
-	delete(r.byID, p.ID)
-	if r.byIdentity[p.Identity] == p {
-		delete(r.byIdentity, p.Identity)
-	}
-	r.order = slices.DeleteFunc(r.order, func(q *participant) bool { return q == p })
-	r.roomChanged = true
-	if len(r.order) == 0 {
-		r.emptySince = now
-	}
-	// Its subscriptions end with its transports.
-	p.subs = subscriptions{}
+	r.vacate(now, p)
 	p.deadline = time.Time{}
-	r.stopSpeaking(p.ID)
 
 	p.state = Departed
 	p.version++
@@ -300,6 +291,8 @@ func (r *Room) depart(now time.Time, p *participant, reason Reason, action Leave
 	last.Reason = reason
 	if !p.remote {
 		r.emit(CloseMedia{ID: p.ID}, ParticipantLeft{Participant: last})
+	} else {
+		r.emit(RemoteLeft{Participant: last})
 	}
 	r.departed(p, last)
 }

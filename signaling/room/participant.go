@@ -71,6 +71,8 @@ type Profile struct {
 	// Kind and ClientProtocol are passed on to the others as they are.
 	Kind           int32
 	ClientProtocol int32
+	// Forwarded: this participant is in another room, and its tracks are shown here.
+	Forwarded bool
 }
 
 // Info is what the others are told about a participant. Version grows with every change.

@@ -152,16 +152,8 @@ func (r *Room) Owns(id, trackID string) bool {
 
 // endTrack takes a track out: subscriptions first, then the publication.
 func (r *Room) endTrack(t *track) {
-	for _, s := range r.order {
-		if sub := s.subs[t.ID]; sub != nil {
-			if sub.on {
-				r.emit(Unsubscribe{Subscriber: s.ID, TrackID: t.ID})
-			}
-			delete(s.subs, t.ID)
-		}
-	}
+	r.forget(t)
 	t.owner.tracks = slices.DeleteFunc(t.owner.tracks, func(o *track) bool { return o == t })
-	delete(r.tracks, t.ID)
 	if !t.owner.remote {
 		r.emit(UnpublishTrack{Owner: t.owner.ID, TrackID: t.ID})
 		if t.started {

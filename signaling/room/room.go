@@ -144,6 +144,12 @@ func (r *Room) Track(id string) (Track, bool) {
 // Finished reports whether the room has ended.
 func (r *Room) Finished() bool { return r.finished }
 
+// Hidden reports whether a participant is shown to nobody but itself.
+func (r *Room) Hidden(id string) bool {
+	p := r.byID[id]
+	return p != nil && !p.visible()
+}
+
 // DataRecipients returns the local participants that a data packet of sender goes to: all that may
 // be told of the sender, or those of the given identities. The sender itself never receives it.
 func (r *Room) DataRecipients(sender string, identities []string) ([]string, error) {

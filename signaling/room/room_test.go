@@ -70,6 +70,10 @@ func brief(effects []Effect) []string {
 			out = append(out, fmt.Sprintf("join>%s others=%s", e.To, names(e.Others)))
 		case SendReconnect:
 			out = append(out, "reconnect>"+e.To)
+		case SendMoved:
+			out = append(out, fmt.Sprintf("moved>%s to %s others=%s", e.To, e.Room.Name, names(e.Others)))
+		case RemoteLeft:
+			out = append(out, fmt.Sprintf("remoteleft %s %d", e.Participant.Identity, e.Participant.Reason))
 		case SendUpdate:
 			out = append(out, fmt.Sprintf("update>%s %s", strings.Join(e.To, ","), names(e.Participants)))
 		case SendRoom:
@@ -566,7 +570,7 @@ func TestMirroredParticipants(t *testing.T) {
 	s.last = s.Mirror(t0, Info{Profile: far.Profile, State: Active, Version: 8})
 	s.want() // stale
 	s.last = s.Mirror(t0, Info{Profile: far.Profile, State: Departed, Version: 9, Reason: ClientLeft})
-	s.want("unsubscribe PA_ann TR_f", "update>PA_ann far:departed", "room>PA_ann 1/1")
+	s.want("unsubscribe PA_ann TR_f", "remoteleft far 1", "update>PA_ann far:departed", "room>PA_ann 1/1")
 }
 
 func TestVersionsGrow(t *testing.T) {

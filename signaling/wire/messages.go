@@ -30,6 +30,7 @@ type (
 	SubscriptionPermission    = lk.SubscriptionPermission
 	TrackPermission           = lk.TrackPermission
 	SyncState                 = lk.SyncState
+	DataReceiveState          = lk.DataChannelReceiveState
 	UpdateParticipantMetadata = lk.UpdateParticipantMetadata
 	UpdateLocalAudioTrack     = lk.UpdateLocalAudioTrack
 	UpdateLocalVideoTrack     = lk.UpdateLocalVideoTrack
@@ -56,6 +57,7 @@ type (
 	RequestResponse              = lk.RequestResponse
 	TrackSubscribed              = lk.TrackSubscribed
 	MediaSectionsRequirement     = lk.MediaSectionsRequirement
+	RoomMoved                    = lk.RoomMovedResponse
 )
 
 // Things that messages describe.
@@ -186,6 +188,9 @@ var participantKinds = map[string]ParticipantKind{
 	"agent":    lk.ParticipantInfo_AGENT,
 }
 
+// KindForwarded is the kind detail of a participant of another room.
+const KindForwarded = lk.ParticipantInfo_FORWARDED
+
 // KindOf returns the participant kind a token's kind claim names, STANDARD when it names none.
 func KindOf(claim string) ParticipantKind { return participantKinds[claim] }
 
@@ -230,6 +235,7 @@ type (
 	ResponseSubscriptionResponse         = lk.SignalResponse_SubscriptionResponse
 	ResponseRequestResponse              = lk.SignalResponse_RequestResponse
 	ResponseTrackSubscribed              = lk.SignalResponse_TrackSubscribed
+	ResponseRoomMoved                    = lk.SignalResponse_RoomMoved
 	ResponseMediaSections                = lk.SignalResponse_MediaSectionsRequirement
 )
 

@@ -29,6 +29,8 @@ type Claims struct {
 	Kind string
 	// Video holds what the bearer may do.
 	Video Grant
+	// Room holds settings for the room that a join makes; nil leaves them to the server.
+	Room *RoomConfiguration
 	// SHA256 of a request body, in webhook tokens only.
 	SHA256 string
 
@@ -98,6 +100,7 @@ type jwtClaims struct {
 	Attributes map[string]string `json:"attributes,omitempty"`
 	Video      *Grant            `json:"video,omitempty"`
 	SHA256     string            `json:"sha256,omitempty"`
+	RoomConfig *roomConfig       `json:"roomConfig,omitempty"`
 }
 
 // Mint signs claims with an API key and its secret. The token is valid from now (with the usual
@@ -125,6 +128,9 @@ func MintAt(apiKey, secret string, c Claims, ttl time.Duration, now time.Time) (
 		},
 		Name: c.Name, Kind: c.Kind, Metadata: c.Metadata, Attributes: c.Attributes,
 		Video: &grant, SHA256: c.SHA256,
+	}
+	if c.Room != nil {
+		claims.RoomConfig = &roomConfig{c.Room}
 	}
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(secret))
 	if err != nil {
@@ -193,6 +199,9 @@ func VerifyAt(token string, keys func(apiKey string) (secret string, ok bool), n
 	if claims.Video != nil {
 		out.Video = *claims.Video
 	}
+	if claims.RoomConfig != nil {
+		out.Room = claims.RoomConfig.RoomConfiguration
+	}
 	return out, nil
 }
 
@@ -215,6 +224,9 @@ func (c Claims) Validate() error {
 	}
 	if err := CheckMetadata(c.Metadata, c.Attributes); err != nil {
 		return err
+	}
+	if err := CheckRoomSettings(c.Room.GetEmptyTimeout(), c.Room.GetDepartureTimeout(), c.Room.GetMaxParticipants(), c.Room.GetMetadata()); err != nil {
+		return fmt.Errorf("roomConfig: %w", err)
 	}
 	if _, ok := participantKinds[c.Kind]; !ok {
 		return fmt.Errorf("participant kind %.20q is not one of standard, ingress, egress, sip, agent", c.Kind)

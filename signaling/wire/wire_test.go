@@ -188,7 +188,13 @@ func TestClaimsValidate(t *testing.T) {
 		"long attributes": func(c *Claims) { c.Attributes = map[string]string{"a": strings.Repeat("a", MaxMetadataBytes)} },
 		"odd attributes":  func(c *Claims) { c.Attributes = map[string]string{"\xff": ""} },
 		"odd kind":        func(c *Claims) { c.Kind = "king" },
-		"odd source":      func(c *Claims) { c.Video.CanPublishSources = []string{"kitchen"} },
+		"endless room":    func(c *Claims) { c.Room = &RoomConfiguration{EmptyTimeout: MaxTimeoutSeconds + 1} },
+		"endless parting": func(c *Claims) { c.Room = &RoomConfiguration{DepartureTimeout: MaxTimeoutSeconds + 1} },
+		"endless hall":    func(c *Claims) { c.Room = &RoomConfiguration{MaxParticipants: 1<<30 + 1} },
+		"long inscription": func(c *Claims) {
+			c.Room = &RoomConfiguration{Metadata: strings.Repeat("a", MaxMetadataBytes+1)}
+		},
+		"odd source": func(c *Claims) { c.Video.CanPublishSources = []string{"kitchen"} },
 	} {
 		c := ok
 		change(&c)
