@@ -330,7 +330,7 @@ func (e *Estimator) end() {
 		e.state = Overuse
 	}
 	e.usage()
-	in := input{now: e.now, state: e.state, rtt: e.rtt, queue: e.queue, limited: e.limited}
+	in := input{now: e.now, state: e.state, rtt: e.rtt, queue: e.queue, loss: e.loss.fraction, limited: e.limited}
 	in.measured, _ = e.acked.rate()
 	in.busy, _ = e.acked.busy()
 	in.measured /= 1 - e.loss.inherent
@@ -381,7 +381,8 @@ func (e *Estimator) probed() {
 	}
 	e.counts.Probes++
 	rate := o.rate
-	if !o.clean {
+	if !o.clean || !e.limited {
+		// The link is full now, or what others send shrank in the probe's favour.
 		rate *= decreaseFactor
 	}
 	if rate <= e.rate.bits*1.02 || e.state == Overuse {
@@ -416,9 +417,9 @@ func (e *Estimator) probe() {
 	if e.state != Normal || e.queue > lossQueue || e.overused && e.now-e.overuse < probeAfter || e.now-p.last < p.interval {
 		return
 	}
-	// An application that uses the target in full shows by itself what the link takes, but for a link that has become
-	// better again after a drop.
-	if !e.limited && e.rate.bits > e.best/2 {
+	// An application that uses the target in full shows by itself what the link takes, but slowly: once it has been quiet
+	// for long, or after a deep drop, a probe is worth its while.
+	if !e.limited && e.rate.bits > e.best/2 && e.overused && e.now-e.overuse < probeQuiet {
 		if sent, ok := e.sending.rate(e.now); ok && sent > limitedUntil*e.rate.bits {
 			return
 		}

@@ -16,7 +16,9 @@ const (
 	maxInherent    = 0.25                   // no more loss than this is believed to be the link's own
 	lossSteps      = 12                     // candidate capacities: the highest rate tried, times lossStep^k
 	lossStep       = 0.9
-	lossBias       = 1.5 // in nats per step: what a lower candidate must explain better
+	lossEvidence   = 4.0 // nats by which a lower candidate must explain the windows better, and …
+	lossBias       = 1.0 // … by which each further step must
+	lossUnlikely   = 40  // nats per unit of inherent loss above 10 %: links with so much are rare
 )
 
 // lossLevels are the candidates for the loss that the link has at any rate.
@@ -120,7 +122,10 @@ func (l *lossControl) infer(latest float64) (limit float64, congested bool) {
 	capacity := top
 	for step := range lossSteps {
 		for level := range lossLevels {
-			v := l.likelihood(capacity, lossLevels[level]) - lossBias*float64(step)
+			v := l.likelihood(capacity, lossLevels[level]) - lossUnlikely*max(0, lossLevels[level]-0.1)
+			if step > 0 {
+				v -= lossEvidence + lossBias*float64(step-1)
+			}
 			if v > best {
 				best, bestStep, bestLevel = v, step, level
 			}

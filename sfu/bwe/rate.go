@@ -85,6 +85,7 @@ const (
 	growth         = 1.08 // eta, per second
 	aboveMeasured  = 1.5  // the estimate never grows beyond this much of what arrives
 	slack          = 10_000
+	noGrowth       = 0.12 // loss, whatever its cause: draft-ietf-rmcat-gcc-02 section 6 has 10 %
 	packetBits     = 1200 * 8
 	realQueue      = 50 * time.Millisecond
 )
@@ -109,6 +110,7 @@ type input struct {
 	measured float64 // received bit/s, raised by the loss that isn't congestion; 0 = unknown
 	busy     float64 // the same over a short window
 	queue    time.Duration
+	loss     float64
 	limited  bool // the application sends less than it may
 }
 
@@ -172,18 +174,18 @@ func (a *aimd) decrease(in input) bool {
 }
 
 func (a *aimd) increase(in input, passed time.Duration) {
-	if in.limited {
-		return // what isn't tried isn't known; probes raise it
+	if in.limited || in.loss > noGrowth {
+		return // what isn't tried isn't known: probes raise it; and nobody adds to much loss
 	}
-	low, high := a.capacity.bounds()
-	if a.capacity.any && in.measured > high {
+	if _, high := a.capacity.bounds(); a.capacity.any && in.measured > max(high, 1.2*1000*a.capacity.mean) {
 		a.capacity = capacity{} // the link has become better
 	}
 	to := a.bits
-	if a.capacity.any && in.measured >= low {
-		// Draft: response_time_ms = 100 + rtt_ms; here twice that, as the detector needs as long again.
-		response := 2 * (in.rtt + 100*time.Millisecond)
-		to += max(packetBits/response.Seconds(), 4000) * passed.Seconds()
+	if a.capacity.any {
+		// Draft: response_time_ms = 100 + rtt_ms; here a third more, as the detector needs its time too.
+		response := 4 * (in.rtt + 100*time.Millisecond) / 3
+		frame := a.bits / 30
+		to += max(frame/math.Ceil(frame/packetBits)/response.Seconds(), 4000) * passed.Seconds()
 	} else {
 		to += max(a.bits*(math.Pow(growth, passed.Seconds())-1), 1000*passed.Seconds())
 	}

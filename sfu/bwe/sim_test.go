@@ -74,11 +74,11 @@ type link struct {
 	rate   float64       // bit/s
 	limit  time.Duration // of the queue, at the current rate
 	delay  time.Duration
-	jitter time.Duration // added to each packet without reordering: half-normal, this is its standard deviation
+	jitter time.Duration // added to each packet without reordering: half-normal, a third of this is its standard deviation, and this its most
 	loss   float64       // random
 	// Gilbert-Elliott: chance per packet to enter and to leave the bad state, and its loss.
 	enter, leave, bad float64
-	police            bool // no queue: what exceeds a bucket of 20 ms is dropped
+	police            bool // no queue: what exceeds a bucket of 50 ms is dropped
 	inBad             bool
 
 	fifo    []waiting
@@ -107,7 +107,7 @@ func (l *link) send(size int, deliver func()) {
 	}
 	limit := l.limit
 	if l.police {
-		limit = 20 * milli
+		limit = 50 * milli
 	}
 	if float64((l.bytes+size)*8) > l.rate*limit.Seconds() && l.bytes > 0 {
 		l.dropped++
@@ -138,7 +138,7 @@ func (l *link) serve() {
 		l.waits.add(l.now, ms(wait))
 		arrive := w.at + wait + l.delay
 		if l.jitter > 0 {
-			arrive += time.Duration(math.Abs(l.random.NormFloat64()) * float64(l.jitter))
+			arrive += time.Duration(min(math.Abs(l.random.NormFloat64())/3, 1) * float64(l.jitter))
 		}
 		l.latest = max(l.latest, arrive)
 		l.at(max(l.latest, l.now), w.deliver)
