@@ -1,0 +1,218 @@
+package bwe
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// draft-ietf-rmcat-gcc-02 section 5.2: packets sent within burst_time belong to one group …
+	groupLength = 5 * time.Millisecond
+	// … and so do those that arrive in a burst after having waited for the link, up to this long.
+	burstGap, burstLength = 5 * time.Millisecond, 100 * time.Millisecond
+	// jump is how far arrival and sending may drift apart from one group to the next before the clock counts as changed.
+	jump = 3 * time.Second
+)
+
+// group is a run of packets that left together.
+type group struct {
+	firstSent, lastSent       time.Duration
+	firstArrived, lastArrived time.Duration
+	packets                   int
+}
+
+// grouping forms groups and gives the inter-group delay variation (draft-ietf-rmcat-gcc-02 section 5.2).
+type grouping struct {
+	previous, current group
+}
+
+// variation is what lies between two groups.
+type variation struct {
+	sent, arrived time.Duration // between their last packets
+	at            time.Duration // arrival of the later group
+}
+
+// add takes a packet that arrived. ok is set when it begins a new group and there are two complete ones to compare;
+// reset when the receiver's clock jumped and everything begins anew.
+func (g *grouping) add(sent, arrived time.Duration) (v variation, ok, reset bool) {
+	c := &g.current
+	if c.packets == 0 {
+		*c = group{sent, sent, arrived, arrived, 1}
+		return v, false, false
+	}
+	if sent < c.firstSent {
+		return v, false, false // out of order
+	}
+	if d := (arrived - c.lastArrived) - (sent - c.lastSent); d > jump || d < -jump {
+		*g = grouping{current: group{sent, sent, arrived, arrived, 1}}
+		return v, false, true
+	}
+	if g.joins(sent, arrived) {
+		c.lastSent = max(c.lastSent, sent)
+		c.lastArrived = max(c.lastArrived, arrived)
+		c.packets++
+		return v, false, false
+	}
+	if p := &g.previous; p.packets > 0 {
+		v = variation{c.lastSent - p.lastSent, c.lastArrived - p.lastArrived, c.lastArrived}
+		ok = v.arrived >= 0 // a group that overtook another says nothing
+	}
+	g.previous = *c
+	*c = group{sent, sent, arrived, arrived, 1}
+	return v, ok, false
+}
+
+func (g *grouping) joins(sent, arrived time.Duration) bool {
+	c := &g.current
+	if sent-c.firstSent <= groupLength {
+		return true
+	}
+	between := arrived - c.lastArrived
+	return between-(sent-c.lastSent) < 0 && between <= burstGap && arrived-c.firstArrived < burstLength
+}
+
+const (
+	trendWindow = 20  // groups in the regression
+	smoothing   = 0.9 // of the accumulated delay
+	trendGain   = 4
+	maxDeltas   = 60
+
+	// Carlucci et al. 2016, section 4.2: the threshold follows the trend, quickly down and slowly up, so that neither
+	// jitter raises alarm nor a greedy loss-based flow starves this one.
+	firstThreshold     = 12.5
+	minThreshold       = 6
+	maxThreshold       = 600
+	thresholdUp        = 0.0087
+	thresholdDown      = 0.039
+	thresholdOutlier   = 15
+	overuseTime        = 10 * time.Millisecond
+	maxThresholdPeriod = 100 * time.Millisecond
+)
+
+// trendline tells whether queues grow: a linear regression over the smoothed accumulated delay of the latest groups
+// against their arrival, compared with an adaptive threshold. The filter is the one that replaced the draft's Kalman
+// filter in later practice; the threshold and the detector are draft-ietf-rmcat-gcc-02 sections 5.4 and 5.5.
+type trendline struct {
+	x, y                  [trendWindow]float64 // ms since the first arrival; smoothed delay in ms
+	n, next               int
+	start                 time.Duration
+	deltas                int
+	accumulated, smoothed float64
+
+	threshold   float64
+	thresholdAt time.Duration
+	over        time.Duration // for how long the trend has been above
+	overs       int
+	previous    float64
+	state       State
+}
+
+func newTrendline() trendline { return trendline{threshold: firstThreshold} }
+
+func (t *trendline) add(v variation) {
+	t.deltas = min(t.deltas+1, 1000)
+	if t.deltas == 1 {
+		t.start = v.at
+		t.thresholdAt = v.at
+	}
+	t.accumulated += ms(v.arrived - v.sent)
+	t.smoothed = smoothing*t.smoothed + (1-smoothing)*t.accumulated
+	t.x[t.next], t.y[t.next] = ms(v.at-t.start), t.smoothed
+	t.next = (t.next + 1) % trendWindow
+	t.n = min(t.n+1, trendWindow)
+	trend := t.previous
+	if t.n == trendWindow {
+		trend = t.slope()
+	}
+	t.detect(trend, v)
+}
+
+// slope is the least-squares slope: ms of delay per ms. The queue grows above 0; capacity is (1-slope) of the rate.
+func (t *trendline) slope() float64 {
+	var sx, sy float64
+	for i := range t.n {
+		sx += t.x[i]
+		sy += t.y[i]
+	}
+	mx, my := sx/float64(t.n), sy/float64(t.n)
+	var num, den float64
+	for i := range t.n {
+		dx := t.x[i] - mx
+		num += dx * (t.y[i] - my)
+		den += dx * dx
+	}
+	if den == 0 {
+		return t.previous
+	}
+	return num / den
+}
+
+func (t *trendline) detect(trend float64, v variation) {
+	if t.deltas < 2 {
+		return
+	}
+	modified := trend * float64(min(t.deltas, maxDeltas)) * trendGain
+	switch {
+	case modified > t.threshold:
+		if t.overs == 0 {
+			t.over = v.sent / 2 // it began somewhere between the two
+		} else {
+			t.over += v.sent
+		}
+		t.overs++
+		if t.over > overuseTime && t.overs > 1 && trend >= t.previous {
+			t.over, t.overs = 0, 0
+			t.state = Overuse
+		}
+	case modified < -t.threshold:
+		t.over, t.overs = 0, 0
+		t.state = Underuse
+	default:
+		t.over, t.overs = 0, 0
+		t.state = Normal
+	}
+	t.previous = trend
+	t.adapt(modified, v.at)
+}
+
+func (t *trendline) adapt(modified float64, now time.Duration) {
+	size := math.Abs(modified)
+	passed := min(max(now-t.thresholdAt, 0), maxThresholdPeriod)
+	t.thresholdAt = now
+	if size > t.threshold+thresholdOutlier {
+		return // a sudden change of the path is not the noise to get used to
+	}
+	k := thresholdUp
+	if size < t.threshold {
+		k = thresholdDown
+	}
+	t.threshold = min(max(t.threshold+k*(size-t.threshold)*ms(passed), minThreshold), maxThreshold)
+}
+
+// baseline gives the queueing delay: the one-way delay above the least seen in the last 10–20 s. The clocks' offset
+// cancels out; they may drift by 1 in 1,000 for an error of 20 ms.
+type baseline struct {
+	current, last time.Duration // least delay in this period and the one before
+	began         time.Duration
+	any, two      bool
+}
+
+const basePeriod = 10 * time.Second
+
+func (b *baseline) add(now, delay time.Duration) (queue time.Duration) {
+	switch {
+	case !b.any:
+		b.any, b.current, b.began = true, delay, now
+	case now-b.began >= basePeriod:
+		b.last, b.two = b.current, true
+		b.current, b.began = delay, now
+	}
+	b.current = min(b.current, delay)
+	base := b.current
+	if b.two {
+		base = min(base, b.last)
+	}
+	return delay - base
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

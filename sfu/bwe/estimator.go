@@ -1,0 +1,492 @@
+package bwe
+
+import (
+	"math"
+	"time"
+)
+
+// State is what the delay says about the link.
+type State uint8
+
+// The states of draft-ietf-rmcat-gcc-02 section 5.4.
+const (
+	Normal State = iota
+	Overuse
+	Underuse
+)
+
+func (s State) String() string {
+	switch s {
+	case Overuse:
+		return "overuse"
+	case Underuse:
+		return "underuse"
+	}
+	return "normal"
+}
+
+// Config of an estimator. The zero value has defaults.
+type Config struct {
+	// Start, Min and Max of the target in bit/s; 0 means 500,000, 50,000 and 100,000,000. Min is at least 1,000, Max at
+	// least Min; Start is brought between them.
+	Start, Min, Max int64
+	// History is how many sent packets are remembered until their feedback, 64–16384, rounded up to a power of two;
+	// 0 means 2048. It takes 16 bytes each.
+	History int
+}
+
+func (c Config) complete() Config {
+	if c.Min <= 0 {
+		c.Min = 50_000
+	}
+	c.Min = max(c.Min, 1000)
+	if c.Max <= 0 {
+		c.Max = 100_000_000
+	}
+	c.Max = max(c.Max, c.Min)
+	if c.Start <= 0 {
+		c.Start = 500_000
+	}
+	c.Start = min(max(c.Start, c.Min), c.Max)
+	if c.History <= 0 {
+		c.History = 2048
+	}
+	return c
+}
+
+// Estimate is what an estimator says.
+type Estimate struct {
+	// Target is what may be sent, in bit/s on the wire, retransmissions and padding included.
+	Target int64
+	// Pacing is the rate at which it leaves, in bit/s: above Target, so that a frame isn't late.
+	Pacing int64
+	// Padding, in bit/s, is worth sending in all if media is less: only [Reports] wants some, where clusters can't be seen.
+	Padding int64
+	State   State
+	// Loss is the share of packets lost lately, 0–1; Inherent what of it the link loses at any rate.
+	Loss, Inherent float64
+	// Queue is the delay that packets wait on the path: one way, above the least seen in the last 10–20 s.
+	Queue time.Duration
+	// RTT is the smoothed round trip, 0 until it is known.
+	RTT time.Duration
+	// Limited: less is sent than the target allows, so that it grows by probes only.
+	Limited bool
+}
+
+// Counts are of what was wrong with feedback.
+type Counts struct {
+	// Unknown is feedback for packets that weren't sent or are forgotten, Duplicate for those known already.
+	Unknown, Duplicate uint64
+	// Absurd are arrival times that can't be, Malformed feedback that doesn't parse.
+	Absurd, Malformed uint64
+	// Silent are packets that feedback passed over.
+	Silent uint64
+	// Probes were evaluated, ProbesFailed brought nothing.
+	Probes, ProbesFailed uint64
+}
+
+const (
+	pacingFactor  = 1.5
+	pacingDrain   = 1.2 // after overuse
+	drainTime     = 2 * time.Second
+	limitedBelow  = 0.65 // of the target: application limited …
+	limitedUntil  = 0.85 // … until it sends this much
+	streamTimeout = 2 * time.Second
+	silence       = time.Second // without feedback, beyond the round trip
+	silenceFactor = 0.8
+	silenceEvery  = 500 * time.Millisecond
+	absurd        = 30 * time.Second // between what the receiver's clock and ours say about the time passed
+	sendWidth     = 25 * time.Millisecond
+)
+
+// Estimator is the send-side estimate of one subscriber from transport-wide feedback. The owner serialises calls.
+type Estimator struct {
+	cfg     Config
+	now     time.Duration
+	sent    ring
+	sending meter
+
+	groups   grouping
+	trend    trendline
+	base     baseline
+	acked    acknowledged
+	rate     aimd
+	loss     lossControl
+	probes   prober
+	want     float64
+	best     float64 // highest target before the latest drop
+	limited  bool
+	overuse  time.Duration // latest
+	overused bool
+
+	rtt   time.Duration
+	queue time.Duration
+	state State
+
+	reported    uint16 // highest sequence number that feedback told of
+	anyReported bool
+	heard       time.Duration // latest feedback
+	lowered     time.Duration // for silence
+	newestSent  time.Duration // send time of the newest packet known to have arrived
+	lastArrival time.Duration
+	anyArrival  bool
+	offset      time.Duration // arrival minus sending, of the latest packet
+
+	batch  batch
+	times  unwrapper
+	counts Counts
+}
+
+// batch is what one feedback message brings.
+type batch struct {
+	received, lost int
+	newest         time.Duration // send time of the newest received
+	silent         int           // bytes that feedback passed over
+	delay          time.Duration // least one-way delay, clocks' offset included
+	overuse        bool
+}
+
+// New returns an estimator that knows nothing yet; now is server time.
+func New(cfg Config, now time.Duration) *Estimator {
+	cfg = cfg.complete()
+	e := &Estimator{cfg: cfg, now: now, sent: newRing(cfg.History), sending: newMeter(sendWidth, slowSpan)}
+	e.trend = newTrendline()
+	e.acked = newAcknowledged()
+	e.rate.bits = float64(cfg.Start)
+	e.probes.interval = probeSoonest
+	return e
+}
+
+// Sent notes a packet that left. O(1), no allocation.
+func (e *Estimator) Sent(p Packet) {
+	e.tick(p.At)
+	p.At = e.now
+	if e.heard == 0 {
+		e.heard = e.now
+	}
+	if !e.flying() {
+		e.heard = max(e.heard, e.now) // silence counts from the first packet that waits for an answer
+	}
+	e.sent.put(p)
+	e.sending.add(e.now, p.Size)
+	e.probes.sent(p.Probe, p.Size)
+}
+
+// flying reports whether the latest packet still waits for feedback.
+func (e *Estimator) flying() bool {
+	if !e.sent.any {
+		return false
+	}
+	return !e.anyReported || newer(e.sent.last, e.reported)
+}
+
+// Want tells what the allocator would send if it could, in bit/s; 0 means that it wants no more than it has. Probes go
+// no further than a quarter above it.
+func (e *Estimator) Want(bits int64) { e.want = float64(max(bits, 0)) }
+
+// RTT tells a round trip measured otherwise (RFC 3550 section 6.4.1); feedback alone shows it nearly as well.
+func (e *Estimator) RTT(d time.Duration) {
+	if d <= 0 || d > 10*time.Second {
+		return
+	}
+	if e.rtt == 0 {
+		e.rtt = d
+	}
+	e.rtt += (d - e.rtt) / 8
+}
+
+func (e *Estimator) tick(now time.Duration) { e.now = max(e.now, now) }
+
+// Result is what feedback says of one packet.
+type Result struct {
+	Sequence uint16
+	// Received: it arrived At, in the receiver's time, which may begin anywhere. Otherwise it hasn't arrived.
+	Received bool
+	At       time.Duration
+}
+
+// Feedback takes one message's results, in the order of their sequence numbers. O(1) for each, no allocation.
+func (e *Estimator) Feedback(now time.Duration, results []Result) {
+	e.begin(now)
+	for i := range results {
+		e.result(results[i])
+	}
+	e.end()
+}
+
+func (e *Estimator) begin(now time.Duration) {
+	e.tick(now)
+	e.batch = batch{}
+}
+
+func (e *Estimator) result(r Result) {
+	s := e.sent.find(r.Sequence)
+	if s == nil {
+		e.counts.Unknown++
+		return
+	}
+	e.passOver(r.Sequence)
+	switch {
+	case !r.Received:
+		if s.fate == flying {
+			s.fate = lost
+			e.batch.lost++
+			e.loss.packet(s.at, int(s.size), true)
+			e.probes.result(s, 0, true)
+		}
+	case s.fate == received:
+		e.counts.Duplicate++
+	default:
+		e.arrived(s, r.At)
+	}
+}
+
+// passOver accounts for packets between the feedback before and this one, of which nobody will speak any more: the
+// message with them was lost. They are taken for arrived in the rate, and for nothing else.
+func (e *Estimator) passOver(sequence uint16) {
+	if !e.anyReported {
+		e.anyReported, e.reported = true, sequence
+		return
+	}
+	if !newer(sequence, e.reported) {
+		return
+	}
+	from := e.reported + 1
+	if gap := sequence - from; int(gap) >= len(e.sent.slots) {
+		from = sequence - uint16(len(e.sent.slots)) + 1
+	}
+	for q := from; q != sequence; q++ {
+		if s := e.sent.find(q); s != nil && s.fate == flying {
+			e.counts.Silent++
+			e.batch.silent += int(s.size)
+		}
+	}
+	e.reported = sequence
+}
+
+func (e *Estimator) arrived(s *record, at time.Duration) {
+	offset := at - s.at
+	if e.anyArrival && (offset-e.offset > absurd || e.offset-offset > absurd) {
+		e.counts.Absurd++
+		e.forget()
+	}
+	e.offset = offset
+	late := s.fate == lost
+	s.fate = received
+	if late {
+		e.loss.late()
+	} else {
+		e.loss.packet(s.at, int(s.size), false)
+		e.probes.result(s, at, false)
+	}
+	b := &e.batch
+	if b.received == 0 {
+		b.delay = offset
+	}
+	b.received++
+	b.delay = min(b.delay, offset)
+	b.newest = max(b.newest, s.at)
+	if e.anyArrival && at-e.lastArrival > streamTimeout {
+		// The stream paused: neither the trend nor the rate means anything across it.
+		e.groups, e.trend = grouping{}, trendline{threshold: e.trend.threshold}
+		e.acked.reset()
+	}
+	e.anyArrival, e.lastArrival = true, max(e.lastArrival, at)
+	e.acked.add(at, int(s.size)+b.silent)
+	b.silent = 0
+	v, ok, reset := e.groups.add(s.at, at)
+	if reset {
+		e.counts.Absurd++
+		e.trend = trendline{threshold: e.trend.threshold}
+	}
+	if ok {
+		e.trend.add(v)
+		b.overuse = b.overuse || e.trend.state == Overuse
+	}
+}
+
+// forget drops what was learnt in the receiver's time.
+func (e *Estimator) forget() {
+	e.groups, e.trend, e.base = grouping{}, newTrendline(), baseline{}
+	e.acked.reset()
+	e.anyArrival, e.lastArrival, e.queue = false, 0, 0
+}
+
+func (e *Estimator) end() {
+	b := &e.batch
+	if b.received == 0 && b.lost == 0 {
+		return
+	}
+	e.heard = e.now
+	if b.received > 0 {
+		e.queue = e.base.add(e.now, b.delay)
+		if b.newest > e.newestSent {
+			e.newestSent = b.newest
+			e.RTT(e.now - b.newest)
+		}
+	}
+	e.state = e.trend.state
+	if b.overuse {
+		e.state = Overuse
+	}
+	e.usage()
+	in := input{now: e.now, state: e.state, rtt: e.rtt, queue: e.queue, loss: e.loss.fraction, limited: e.limited}
+	in.measured, _ = e.acked.rate()
+	in.busy, _ = e.acked.busy()
+	in.measured /= 1 - e.loss.inherent
+	in.busy /= 1 - e.loss.inherent
+	before := e.rate.bits
+	if e.state == Overuse {
+		e.overuse, e.overused = e.now, true
+	}
+	dropped := e.rate.update(in)
+	if limit, congested := e.loss.close(e.queue, e.state == Overuse); congested && limit < e.rate.bits {
+		e.rate.capacity.overuse(limit)
+		e.rate.bits = limit
+		e.rate.lowered, e.rate.dropped = e.now, true
+		e.rate.phase = hold
+		e.overuse, e.overused = e.now, true
+		dropped = true
+	}
+	if dropped {
+		e.best = max(e.best, before)
+		e.probes.interval = probeSoonest
+	}
+	e.probed()
+	e.bound()
+	e.probe()
+}
+
+// usage tells whether the application sends less than it may.
+func (e *Estimator) usage() {
+	sent, ok := e.sending.rate(e.now)
+	switch {
+	case !ok:
+	case sent < limitedBelow*e.rate.bits:
+		e.limited = true
+	case sent > limitedUntil*e.rate.bits:
+		e.limited = false
+	}
+}
+
+// probed takes what clusters showed.
+func (e *Estimator) probed() {
+	o, ok, failed := e.probes.evaluate(e.now, e.loss.inherent)
+	if failed {
+		e.counts.ProbesFailed++
+		e.probes.fail()
+	}
+	if !ok {
+		return
+	}
+	e.counts.Probes++
+	rate := o.rate
+	if !o.clean || !e.limited {
+		// The link is full now, or what others send shrank in the probe's favour.
+		rate *= decreaseFactor
+	}
+	if rate <= e.rate.bits*1.02 || e.state == Overuse {
+		e.probes.fail()
+		return
+	}
+	e.rate.bits = rate
+	e.rate.capacity = capacity{}
+	e.probes.interval, e.probes.span = probeSoonest, probeSpan
+	if o.clean && o.rate >= probeEnough*o.asked {
+		if next := min(probeFactor*o.rate, probeHeadroom*e.want); next > 1.1*e.rate.bits {
+			e.probes.ask(e.now, min(next, float64(e.cfg.Max)))
+		}
+	}
+}
+
+func (p *prober) fail() {
+	p.interval = min(time.Duration(float64(max(p.interval, probeSoonest))*probeBackoff), probeLatest)
+	p.span = min(max(p.span, probeSpan)*3/2, probeLongest)
+}
+
+// probe asks for a cluster when it is time for one.
+func (e *Estimator) probe() {
+	p := &e.probes
+	if e.want <= 1.05*e.rate.bits || p.busy(e.now) {
+		return
+	}
+	if !p.any {
+		p.ask(e.now, min(probeFirst*e.rate.bits, probeHeadroom*e.want, float64(e.cfg.Max)))
+		return
+	}
+	if e.state != Normal || e.queue > lossQueue || e.overused && e.now-e.overuse < probeAfter || e.now-p.last < p.interval {
+		return
+	}
+	// An application that uses the target in full shows by itself what the link takes, but slowly: once it has been quiet
+	// for long, or after a deep drop, a probe is worth its while.
+	if !e.limited && e.rate.bits > e.best/2 && e.overused && e.now-e.overuse < probeQuiet {
+		if sent, ok := e.sending.rate(e.now); ok && sent > limitedUntil*e.rate.bits {
+			return
+		}
+	}
+	p.ask(e.now, min(probeFactor*e.rate.bits, probeHeadroom*e.want, float64(e.cfg.Max)))
+}
+
+func (e *Estimator) bound() {
+	e.rate.bits = min(max(e.rate.bits, float64(e.cfg.Min)), float64(e.cfg.Max))
+	if math.IsNaN(e.rate.bits) {
+		e.rate.bits = float64(e.cfg.Min)
+	}
+	if e.rate.bits > e.best {
+		e.best = e.rate.bits
+	}
+}
+
+// Update does what is due without feedback: it lowers the target when none comes, and asks for probes. Call it every
+// 25–100 ms while packets leave.
+func (e *Estimator) Update(now time.Duration) {
+	e.tick(now)
+	if e.flying() && e.heard > 0 {
+		since := max(e.heard, e.lowered)
+		wait := silenceEvery
+		if e.heard >= e.lowered {
+			wait = silence + e.rtt
+		}
+		if e.now-since >= wait {
+			e.lowered = e.now
+			e.best = max(e.best, e.rate.bits)
+			e.rate.bits *= silenceFactor
+			e.bound()
+		}
+	}
+	e.usage()
+	if e.sent.any {
+		e.probed()
+		e.bound()
+		if e.heard+silence > e.now {
+			e.probe()
+		}
+	} else if !e.probes.any {
+		e.probe()
+	}
+}
+
+// Probe returns the cluster that is to be sent, once.
+func (e *Estimator) Probe() (Probe, bool) {
+	p := &e.probes
+	if !p.pending {
+		return Probe{}, false
+	}
+	p.pending = false
+	return p.asked, true
+}
+
+// Estimate returns what is known now.
+func (e *Estimator) Estimate() Estimate {
+	factor := pacingFactor
+	if e.overused && e.now-e.overuse < drainTime {
+		factor = pacingDrain
+	}
+	return Estimate{
+		Target: int64(e.rate.bits), Pacing: int64(factor * e.rate.bits), State: e.state, Loss: e.loss.fraction,
+		Inherent: e.loss.inherent, Queue: e.queue, RTT: e.rtt, Limited: e.limited,
+	}
+}
+
+// Counts returns what was wrong with feedback so far.
+func (e *Estimator) Counts() Counts { return e.counts }

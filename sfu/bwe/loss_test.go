@@ -1,0 +1,96 @@
+package bwe
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestNetworkLoss: loss that has nothing to do with the rate must not cost the top layer.
+func TestNetworkLoss(t *testing.T) {
+	for _, p := range []float64{0.02, 0.05, 0.1} {
+		var sent, queue []float64
+		for seed := range uint64(seeds) {
+			s := newSim(seed + 1)
+			out, ret := testLink(s, 3e6)
+			out.loss = p
+			f := newFlow(s, out, ret, &layered{}, Config{})
+			f.start(sec(0), sec(100))
+			s.run(60 * time.Second)
+			sent = append(sent, f.sentBins.rate(sec(10), sec(59))/1e6)
+			queue = append(queue, out.waits.quantile(0.95, sec(10), sec(59)))
+		}
+		name := fmt.Sprintf("random loss %g %%, 3 Mbit/s, layers", p*100)
+		figure{name, "sent, worst of 5", slices.Min(sent), "Mbit/s", 1.8, never}.check(t)
+		figure{name, "queue, 95th percentile", slices.Max(queue), "ms", 0, 60}.check(t)
+	}
+	for _, p := range []float64{0.02, 0.1} {
+		var sent, queue []float64
+		for seed := range uint64(seeds) {
+			s := newSim(seed + 1)
+			out, ret := testLink(s, 3e6)
+			out.loss = p
+			f := newFlow(s, out, ret, greedy{100_000, 6e6}, Config{})
+			f.start(sec(0), sec(100))
+			s.run(60 * time.Second)
+			sent = append(sent, out.rateUsed(sec(10), sec(59), f))
+			queue = append(queue, out.waits.quantile(0.95, sec(10), sec(59)))
+		}
+		name := fmt.Sprintf("random loss %g %%, 3 Mbit/s, greedy", p*100)
+		figure{name, "share of what the link delivers, worst of 5", slices.Min(sent), "", 0.6, never}.check(t)
+		figure{name, "queue, 95th percentile", slices.Max(queue), "ms", 0, 100}.check(t)
+	}
+}
+
+func (l *link) rateUsed(from, to time.Duration, flows ...*flow) float64 {
+	sum := 0.0
+	for _, f := range flows {
+		sum += f.received.rate(from, to)
+	}
+	return sum / l.rate / (1 - l.loss)
+}
+
+func TestNetworkPolicer(t *testing.T) {
+	var sent, lost []float64
+	for seed := range uint64(seeds) {
+		s := newSim(seed + 1)
+		out, ret := testLink(s, 1e6)
+		out.police = true
+		f := newFlow(s, out, ret, greedy{100_000, 3e6}, Config{})
+		f.start(sec(0), sec(100))
+		s.run(60 * time.Second)
+		sent = append(sent, f.received.rate(sec(10), sec(59))/1e6)
+		lost = append(lost, 100*(1-f.received.rate(sec(10), sec(59))/f.sentBins.rate(sec(10), sec(59))))
+	}
+	name := "policer of 1 Mbit/s without a queue, greedy"
+	figure{name, "received, worst of 5", slices.Min(sent), "Mbit/s", 0.6, 1}.check(t)
+	figure{name, "loss, worst of 5", slices.Max(lost), "%", 0, 10}.check(t)
+}
+
+func TestNetworkShare(t *testing.T) {
+	for name, src := range map[string]func() source{
+		"layers": func() source { return &layered{} },
+		"greedy": func() source { return greedy{100_000, 2_500_000} },
+	} {
+		var share, queue, used []float64
+		for seed := range uint64(seeds) {
+			s := newSim(seed + 1)
+			out, ret := testLink(s, 1.5e6)
+			a := newFlow(s, out, ret, src(), Config{})
+			b := newFlow(s, out, ret, src(), Config{})
+			a.start(sec(0), sec(100))
+			b.start(sec(5.011), sec(100))
+			s.run(75 * time.Second)
+			x, y := a.received.rate(sec(10), sec(70)), b.received.rate(sec(10), sec(70))
+			share = append(share, 100*min(x, y)/(x+y))
+			used = append(used, 100*(x+y)/1.5e6)
+			queue = append(queue, out.waits.quantile(0.95, sec(10), sec(70)))
+			t.Log(x, y, queue[seed], a.probes, b.probes)
+		}
+		name = "two flows over 1.5 Mbit/s, " + name
+		figure{name, "smaller share of 60 s, worst of 5", slices.Min(share), "%", 40, 50}.check(t)
+		figure{name, "link used", slices.Min(used), "%", 60, 100}.check(t)
+		figure{name, "queue, 95th percentile", slices.Max(queue), "ms", 0, 150}.check(t)
+	}
+}

@@ -1,0 +1,174 @@
+package bwe
+
+import "time"
+
+// Probe is a cluster of packets to send at a steady rate, faster than the target, so that the feedback shows whether
+// the link takes it. Media goes first; padding, or packets sent once more, fill what is missing.
+type Probe struct {
+	// ID is what the packets carry in [Packet.Probe]; never 0.
+	ID uint16
+	// Rate in bit/s.
+	Rate int64
+	// Packets and Bytes are the least that the cluster has: at least 5 packets and 15 ms.
+	Packets, Bytes int
+}
+
+const (
+	probePackets  = 5
+	probeSpan     = 15 * time.Millisecond
+	probeLongest  = 60 * time.Millisecond
+	probeTimeout  = time.Second // for all its feedback
+	probeFirst    = 3           // times the start rate
+	probeFactor   = 2           // times the estimate, or the result before
+	probeEnough   = 0.7         // of its rate as the result: the next may try more
+	probeClean    = 0.9         // received at this much of the rate sent: the queue didn't grow
+	probeHeadroom = 1.25        // above what is wanted
+	probeSoonest  = time.Second // after the one before, growing with each that brings nothing …
+	probeBackoff  = 1.5
+	probeLatest   = 5 * time.Second         // … to this
+	probeAfter    = 1500 * time.Millisecond // after overuse …
+	probeQuiet    = 8 * time.Second         // … and where the application tries the link by itself
+	clusters      = 4
+)
+
+// cluster is a probe under way.
+type cluster struct {
+	probe                     Probe
+	at                        time.Duration // asked for
+	sent, sentBytes           int
+	known, lost               int
+	firstSent, lastSent       time.Duration // of those received
+	firstArrived, lastArrived time.Duration
+	bytes                     int // received
+	lastSize, firstSize       int // of the last one sent, of the first one arrived
+	received                  int
+	waiting                   bool // for feedback
+}
+
+// prober says when to probe, and what came of it.
+type prober struct {
+	clusters [clusters]cluster
+	id       uint16
+	asked    Probe // not yet taken
+	pending  bool
+	last     time.Duration // the latest was asked for
+	any      bool
+	interval time.Duration
+	span     time.Duration
+}
+
+// ask begins a cluster.
+func (p *prober) ask(now time.Duration, rate float64) {
+	if p.id++; p.id == 0 {
+		p.id = 1
+	}
+	if p.span == 0 {
+		p.span = probeSpan
+	}
+	p.asked = Probe{ID: p.id, Rate: int64(rate), Packets: probePackets, Bytes: int(rate * p.span.Seconds() / 8)}
+	p.pending, p.any, p.last = true, true, now
+	p.clusters[p.id%clusters] = cluster{probe: p.asked, at: now, waiting: true}
+}
+
+// busy reports whether a cluster is asked for or under way.
+func (p *prober) busy(now time.Duration) bool {
+	for i := range p.clusters {
+		if c := &p.clusters[i]; c.waiting && now-c.at < probeTimeout {
+			return true
+		}
+	}
+	return p.pending
+}
+
+func (p *prober) cluster(id uint16) *cluster {
+	if c := &p.clusters[id%clusters]; id != 0 && c.waiting && c.probe.ID == id {
+		return c
+	}
+	return nil
+}
+
+func (p *prober) sent(id uint16, size int) {
+	if c := p.cluster(id); c != nil {
+		c.sent++
+		c.sentBytes += size
+	}
+}
+
+func (p *prober) result(r *record, arrived time.Duration, gone bool) {
+	c := p.cluster(r.probe)
+	if c == nil {
+		return
+	}
+	c.known++
+	if gone {
+		c.lost++
+		return
+	}
+	size := int(r.size)
+	if c.received == 0 || r.at < c.firstSent {
+		c.firstSent = r.at
+	}
+	if c.received == 0 || r.at >= c.lastSent {
+		c.lastSent, c.lastSize = r.at, size
+	}
+	if c.received == 0 || arrived < c.firstArrived {
+		c.firstArrived, c.firstSize = arrived, size
+	}
+	c.lastArrived = max(c.lastArrived, arrived)
+	if c.received == 0 {
+		c.lastArrived = arrived
+	}
+	c.received++
+	c.bytes += size
+}
+
+// outcome is what a cluster showed.
+type outcome struct {
+	rate  float64 // bit/s that the link took
+	asked float64
+	clean bool // no queue grew and nothing more than usual was lost: the link may take still more
+}
+
+// evaluate returns the outcome of a cluster whose feedback is complete; failed when one brought nothing.
+func (p *prober) evaluate(now time.Duration, inherent float64) (o outcome, ok, failed bool) {
+	for i := range p.clusters {
+		c := &p.clusters[i]
+		if !c.waiting {
+			continue
+		}
+		if now-c.at >= probeTimeout {
+			c.waiting, failed = false, true
+			continue
+		}
+		if c.sent < c.probe.Packets || c.sentBytes < c.probe.Bytes || c.known < c.sent {
+			continue
+		}
+		c.waiting = false
+		if o, ok = c.outcome(inherent); ok {
+			return o, true, false
+		}
+		failed = true
+	}
+	return outcome{}, false, failed
+}
+
+// outcome compares the rates at which the packets that arrived were sent and received. The first received, and the last
+// sent, mark the ends of the intervals, so that they don't count themselves.
+func (c *cluster) outcome(inherent float64) (outcome, bool) {
+	sending, receiving := c.lastSent-c.firstSent, c.lastArrived-c.firstArrived
+	if c.received < 3 || sending <= 0 || sending > time.Second || receiving > time.Second {
+		return outcome{}, false
+	}
+	sent := float64((c.bytes-c.lastSize)*8) / sending.Seconds()
+	got := 2 * sent
+	if receiving > 0 {
+		got = float64((c.bytes-c.firstSize)*8) / receiving.Seconds()
+	}
+	o := outcome{rate: min(sent, got), asked: float64(c.probe.Rate)}
+	lost := float64(c.lost) / float64(c.known)
+	o.clean = got >= probeClean*sent && lost <= 0.2+inherent
+	if !o.clean {
+		o.rate = min(o.rate, got*(1-lost))
+	}
+	return o, true
+}

@@ -1,0 +1,196 @@
+package bwe
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// fastWidth × fastSpan is the window in which the rate is measured while a queue grows: the bottleneck is busy all the
+	// time then, so that a short window measures exactly what it lets through.
+	fastWidth, fastSpan = 10 * time.Millisecond, 16
+	// slowWidth × slowSpan smooths over video frames and keyframes.
+	slowWidth, slowSpan = 25 * time.Millisecond, 20
+)
+
+// acknowledged measures what arrives, in the receiver's time (draft-ietf-rmcat-gcc-02 section 5.5, R_hat).
+type acknowledged struct {
+	fast, slow meter
+	newest     time.Duration
+	any        bool
+}
+
+func newAcknowledged() acknowledged {
+	return acknowledged{fast: newMeter(fastWidth, fastSpan), slow: newMeter(slowWidth, slowSpan)}
+}
+
+func (a *acknowledged) add(arrived time.Duration, bytes int) {
+	if !a.any || arrived > a.newest {
+		a.any, a.newest = true, arrived
+	}
+	a.fast.add(a.newest, bytes)
+	a.slow.add(a.newest, bytes)
+}
+
+// rate returns the smoothed rate in bit/s.
+func (a *acknowledged) rate() (float64, bool) { return a.slow.rate(a.newest) }
+
+// busy returns the rate of the last 160 ms.
+func (a *acknowledged) busy() (float64, bool) { return a.fast.rate(a.newest) }
+
+func (a *acknowledged) reset() {
+	a.fast.reset()
+	a.slow.reset()
+	a.any = false
+}
+
+// capacity remembers at which rate the link was last found full: mean and variance of the rate received in overuse
+// (draft-ietf-rmcat-gcc-02 section 5.5, "R_hat_max").
+type capacity struct {
+	mean, variance float64 // kbit/s; variance divided by the mean
+	any            bool
+}
+
+const capacityWeight = 0.05
+
+func (c *capacity) overuse(bits float64) { c.update(bits/1000, capacityWeight) }
+
+func (c *capacity) probed(bits float64) { c.update(bits/1000, 0.5) }
+
+func (c *capacity) update(sample, weight float64) {
+	if !c.any {
+		c.any, c.mean, c.variance = true, sample, 0.4
+		return
+	}
+	c.mean = (1-weight)*c.mean + weight*sample
+	off := sample - c.mean
+	c.variance = min(max((1-weight)*c.variance+weight*off*off/max(c.mean, 1), 0.4), 2.5)
+}
+
+// bounds are three standard deviations about the mean, in bit/s.
+func (c *capacity) bounds() (low, high float64) {
+	d := 3 * math.Sqrt(c.variance*c.mean)
+	return max(0, c.mean-d) * 1000, (c.mean + d) * 1000
+}
+
+type phase uint8
+
+const (
+	hold phase = iota
+	increase
+)
+
+const (
+	decreaseFactor = 0.85 // beta of draft-ietf-rmcat-gcc-02 section 5.5
+	growth         = 1.08 // eta, per second
+	aboveMeasured  = 1.5  // the estimate never grows beyond this much of what arrives
+	slack          = 10_000
+	noGrowth       = 0.12 // loss, whatever its cause: draft-ietf-rmcat-gcc-02 section 6 has 10 %
+	packetBits     = 1200 * 8
+	realQueue      = 50 * time.Millisecond
+)
+
+// aimd is the rate control of draft-ietf-rmcat-gcc-02 section 5.5: up by 8 % a second far from the capacity, by about
+// half a packet per response time near it, down to 85 % of what arrives when the queue grows.
+type aimd struct {
+	bits     float64
+	phase    phase
+	capacity capacity
+	updated  time.Duration
+	lowered  time.Duration // when last
+	any      bool
+	dropped  bool // has ever been lowered
+}
+
+// input is what the rate control knows when feedback has been read.
+type input struct {
+	now      time.Duration
+	state    State
+	rtt      time.Duration
+	measured float64 // received bit/s, raised by the loss that isn't congestion; 0 = unknown
+	busy     float64 // the same over a short window
+	queue    time.Duration
+	loss     float64
+	limited  bool // the application sends less than it may
+}
+
+// update returns whether the rate was lowered.
+func (a *aimd) update(in input) (lowered bool) {
+	passed := min(in.now-a.updated, time.Second)
+	if !a.any {
+		passed = 0
+	}
+	a.any, a.updated = true, in.now
+	switch in.state {
+	case Overuse:
+		a.phase = hold
+		return a.decrease(in)
+	case Underuse:
+		a.phase = hold // the queue drains
+		return false
+	}
+	if a.phase == hold {
+		a.phase = increase
+		return false
+	}
+	a.increase(in, passed)
+	return false
+}
+
+// Response time, and so the least distance of two reductions.
+func (a *aimd) patience(rtt time.Duration) time.Duration {
+	return min(max(rtt, 10*time.Millisecond), 200*time.Millisecond)
+}
+
+func (a *aimd) decrease(in input) bool {
+	if a.dropped && in.now-a.lowered < a.patience(in.rtt) && !(in.measured > 0 && in.measured < a.bits/2) {
+		return false
+	}
+	if in.limited && in.queue < realQueue {
+		return false // a probe or a keyframe passing: what arrives isn't the capacity
+	}
+	// The link is busy while its queue grows: the short window is the capacity, where the queue is really there, or
+	// where the long one still remembers that less was sent.
+	measured := in.measured
+	if in.busy > 0 && (in.queue >= realQueue || in.busy > 1.25*in.measured) {
+		measured = in.busy
+	}
+	if measured <= 0 {
+		measured = a.bits / 2 // overuse before anything could be measured
+	}
+	factor := decreaseFactor
+	to := factor * measured
+	if to > a.bits && a.capacity.any {
+		to = factor * a.capacity.mean * 1000
+	}
+	if low, _ := a.capacity.bounds(); a.capacity.any && measured < low {
+		a.capacity = capacity{}
+	}
+	a.capacity.overuse(measured)
+	before := a.bits
+	a.bits = min(a.bits, to)
+	a.lowered, a.dropped = in.now, true
+	return a.bits < before
+}
+
+func (a *aimd) increase(in input, passed time.Duration) {
+	if in.limited || in.loss > noGrowth {
+		return // what isn't tried isn't known: probes raise it; and nobody adds to much loss
+	}
+	if _, high := a.capacity.bounds(); a.capacity.any && in.measured > max(high, 1.2*1000*a.capacity.mean) {
+		a.capacity = capacity{} // the link has become better
+	}
+	to := a.bits
+	if a.capacity.any {
+		// Draft: response_time_ms = 100 + rtt_ms; here a third more, as the detector needs its time too.
+		response := 4 * (in.rtt + 100*time.Millisecond) / 3
+		frame := a.bits / 30
+		to += max(frame/math.Ceil(frame/packetBits)/response.Seconds(), 4000) * passed.Seconds()
+	} else {
+		to += max(a.bits*(math.Pow(growth, passed.Seconds())-1), 1000*passed.Seconds())
+	}
+	if in.measured > 0 {
+		to = min(to, aboveMeasured*in.measured+slack)
+	}
+	a.bits = max(a.bits, to)
+}

@@ -1,0 +1,71 @@
+package bwe
+
+import "time"
+
+// Packet is one packet as it left for the subscriber.
+type Packet struct {
+	// Sequence is the transport-wide sequence number. It rises by one from packet to packet, also where it isn't written
+	// into the packet because the receiver speaks RFC 8888.
+	Sequence uint16
+	// Size in bytes on the wire, with what the RTP, UDP and IP headers take.
+	Size int
+	// At is when it left, in server time. Times never run backwards; one that does counts as the latest one told.
+	At time.Duration
+	// Probe is the ID of the cluster that it belongs to, 0 for none.
+	Probe uint16
+}
+
+// fate is what is known of a packet that left.
+type fate uint8
+
+const (
+	unused fate = iota
+	flying
+	lost
+	received
+)
+
+// record is a sent packet in 16 bytes.
+type record struct {
+	at       time.Duration
+	sequence uint16
+	size     uint16
+	probe    uint16
+	fate     fate
+}
+
+// ring remembers the latest packets sent. A sequence number finds its slot directly, and the slot holds it or not:
+// there is nothing to unwrap, and feedback of unsent or forgotten packets costs one look.
+type ring struct {
+	slots []record
+	mask  uint16
+	last  uint16 // the latest sequence number put
+	any   bool
+}
+
+// newRing rounds size up to a power of two, 64–16384.
+func newRing(size int) ring {
+	n := 64
+	for n < min(size, 1<<14) {
+		n <<= 1
+	}
+	return ring{slots: make([]record, n), mask: uint16(n - 1)}
+}
+
+func (r *ring) put(p Packet) {
+	size := uint16(min(max(p.Size, 0), 1<<16-1))
+	r.slots[p.Sequence&r.mask] = record{at: p.At, sequence: p.Sequence, size: size, probe: p.Probe, fate: flying}
+	r.last, r.any = p.Sequence, true
+}
+
+// find returns the packet's record, or nil when it was never sent or is forgotten.
+func (r *ring) find(sequence uint16) *record {
+	s := &r.slots[sequence&r.mask]
+	if s.fate == unused || s.sequence != sequence {
+		return nil
+	}
+	return s
+}
+
+// newer reports whether sequence number a comes after b, in the order of RFC 1982.
+func newer(a, b uint16) bool { return a != b && a-b < 1<<15 }
