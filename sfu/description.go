@@ -39,7 +39,7 @@ type section struct {
 	kind string // "audio", "video", "application", or what else the peer offered
 	// sending and receiving are the direction as the description's author means it.
 	sending, receiving bool
-	rejected           bool // port 0
+	rejected           bool // port 0, of its own accord
 	payloads           []payload
 	extensions         map[string]uint8 // URI → id
 	mixed              bool             // a=extmap-allow-mixed
@@ -192,6 +192,11 @@ func direction(attributes []sdp.Attribute) string {
 
 func parseSection(m *sdp.MediaDescription, session string, candidates *int) (section, error) {
 	s := section{kind: m.MediaName.Media, rejected: m.MediaName.Port.Value == 0, extensions: map[string]uint8{}}
+	// RFC 9143 section 6: an offered m-line that is to be used only within its bundle has port 0 and says so. Firefox
+	// offers every m-line but the first of its kind in this way.
+	if _, only := m.Attribute("bundle-only"); only {
+		s.rejected = false
+	}
 	if len(m.Attributes) > maxAttributes {
 		return s, refuse("%d attributes in one media section, at most %d are taken", len(m.Attributes), maxAttributes)
 	}

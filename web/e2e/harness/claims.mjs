@@ -62,6 +62,22 @@ export class Stage {
     if (failure) throw new Error(`failed at: ${title}`, { cause: failure });
   }
 
+  /** A step that nothing builds on, such as a cell of a table: the claim goes on after its failure, and fails in the end. */
+  async cell(title, body) {
+    await this.#context.test(title, async (t) => {
+      const outer = this.#context;
+      this.#context = t;
+      try {
+        await body();
+      } catch (error) {
+        await this.report(title, error);
+        throw error;
+      } finally {
+        this.#context = outer;
+      }
+    });
+  }
+
   /** Remembers something with close(), stop() or remove(). */
   keep(thing) {
     this.#kept.push(thing);

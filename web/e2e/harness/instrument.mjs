@@ -24,7 +24,8 @@ export const toneOf = (id) => 440 + 260 * id;
 export const hueOf = (id) => (id * 77) % 360;
 
 /**
- * @param {{id: number, tone: number, hue: number, tones: number[], width: number, height: number, fps: number, recorder?: boolean}} self
+ * @param {{id: number, tone: number, hue: number, tones: number[], width: number, height: number, fps: number, recorder?: boolean, screen?: {id: number, hue: number}}} self
+ *   screen: what the pictures of a shared screen say; without it the browser asks for a real one
  */
 export function instrument(self) {
   if (window.__e2e) return;
@@ -62,14 +63,14 @@ export function instrument(self) {
       height: Math.floor(half / 7),
     }));
 
-  /** The picture as colours on a canvas. */
-  function draw(context, counter) {
+  /** The picture of `who`, the person or what is on their screen, as colours on a canvas. */
+  function draw(who, context, counter) {
     const { width } = self;
-    context.fillStyle = `hsl(${self.hue} 80% 50%)`;
+    context.fillStyle = `hsl(${who.hue} 80% 50%)`;
     context.fillRect(0, half, width, half);
-    context.fillStyle = `hsl(${self.hue} 80% 40%)`;
+    context.fillStyle = `hsl(${who.hue} 80% 40%)`;
     for (const mover of movers(counter)) context.fillRect(mover.x, mover.y, mover.width, mover.height);
-    bytesOf(self.id, counter).forEach((byte, row) => {
+    bytesOf(who.id, counter).forEach((byte, row) => {
       for (let column = 0; column < COLUMNS; column++) {
         context.fillStyle = byte & (0x80 >> column) ? '#fff' : '#000';
         context.fillRect((column * width) / COLUMNS, (row * half) / ROWS, width / COLUMNS, half / ROWS);
@@ -85,15 +86,15 @@ export function instrument(self) {
     });
 
   /** The same as planes, which a busy machine makes in no time. */
-  function fill(picture, counter) {
+  function fill(who, picture, counter) {
     const { width, height } = self;
-    const [y, u, v] = toYUV(colourOfHue(self.hue));
+    const [y, u, v] = toYUV(colourOfHue(who.hue));
     const area = width * height;
     picture.fill(y, area / 2, area);
     for (const mover of movers(counter)) {
       for (let row = mover.y; row < mover.y + mover.height; row++) picture.fill(y - 20, row * width + mover.x, row * width + mover.x + mover.width);
     }
-    bytesOf(self.id, counter).forEach((byte, band) => {
+    bytesOf(who.id, counter).forEach((byte, band) => {
       for (let row = Math.round((band * half) / ROWS); row < Math.round(((band + 1) * half) / ROWS); row++) {
         for (let column = 0; column < COLUMNS; column++) {
           const from = row * width + (column * width) / COLUMNS;
@@ -195,9 +196,9 @@ export function instrument(self) {
     tick();
   }
 
-  /** A track of the camera; its emit(counter) sends one frame. */
-  function cameraTrack() {
-    const track = window.MediaStreamTrackGenerator ? writtenTrack() : capturedTrack();
+  /** A track of the camera, or of the screen; its emit(counter) sends one frame. */
+  function cameraTrack(who = self) {
+    const track = window.MediaStreamTrackGenerator ? writtenTrack(who) : capturedTrack(who);
     source.tracks.push(track);
     if (!source.since) startCamera();
     return track;
@@ -205,20 +206,20 @@ export function instrument(self) {
 
   // Each frame that is written is one frame of the track, however busy the machine: a
   // captured canvas is sampled when the page is painted, and may skip some.
-  function writtenTrack() {
+  function writtenTrack(who) {
     const { width: codedWidth, height: codedHeight } = self;
     const track = new window.MediaStreamTrackGenerator({ kind: 'video' });
     const writer = track.writable.getWriter();
     const picture = new Uint8Array((codedWidth * codedHeight * 3) / 2);
     track.emit = (counter) => {
-      fill(picture, counter);
+      fill(who, picture, counter);
       const frame = new VideoFrame(picture, { format: 'I420', codedWidth, codedHeight, timestamp: Math.round(performance.now() * 1000) });
       writer.write(frame).catch(() => frame.close());
     };
     return track;
   }
 
-  function capturedTrack() {
+  function capturedTrack(who) {
     const canvas = document.createElement('canvas');
     canvas.width = self.width;
     canvas.height = self.height;
@@ -226,7 +227,7 @@ export function instrument(self) {
     const stream = canvas.captureStream(0);
     const [track] = stream.getVideoTracks();
     track.emit = (counter) => {
-      draw(context, counter);
+      draw(who, context, counter);
       // Firefox has requestFrame on the stream still, as the specification once had it.
       if (track.requestFrame) track.requestFrame();
       else stream.requestFrame();
@@ -262,6 +263,7 @@ export function instrument(self) {
       if (wanted.video) stream.addTrack(cameraTrack());
       return stream;
     };
+    if (self.screen) navigator.mediaDevices.getDisplayMedia = async () => new MediaStream([cameraTrack(self.screen)]);
   }
 
   // --- What a person sees ------------------------------------------------------------

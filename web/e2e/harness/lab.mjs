@@ -6,6 +6,9 @@ import { root } from './files.mjs';
 const script = join(root, 'scripts', 'netns');
 const run = (...args) => execFileSync(script, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] }).trim();
 
+/** The server's address in every lab. */
+export const SERVER_ADDRESS = '10.90.0.2';
+
 /** Whether this user may make namespaces at all. */
 export const mayMakeNamespaces = process.getuid?.() === 0;
 
@@ -27,7 +30,7 @@ export function makeLab({ clients = 2, only443 = false, host } = {}) {
   process.once('exit', remove);
   return {
     server: `${name}-s`,
-    serverAddress: '10.90.0.2',
+    serverAddress: SERVER_ADDRESS,
     client: (n) => `${name}-c${n}`,
     natAddress: (n) => `10.90.0.1${n}`,
     dropped: () => Number(run('drops', name)),

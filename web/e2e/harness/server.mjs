@@ -1,11 +1,12 @@
 /** The server under test: the real binary on free ports, with a data folder of its own. */
 import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { binary } from './files.mjs';
+import { SERVER_ADDRESS } from './lab.mjs';
 
 /** A port that nobody listens on just now, neither over UDP nor over TCP. */
 async function freePort() {
@@ -75,6 +76,16 @@ class Server {
     const { host, namespace, certificate } = this.#options;
     if (!certificate) return `http://localhost:${this.ports.listen}`;
     return namespace ? `https://${host}` : `https://${host ?? 'localhost'}:${this.ports.https}`;
+  }
+
+  /** What an SDK connects to, from this machine or, in a namespace, from the lab. */
+  get signal() {
+    return this.#options.namespace ? `ws://${SERVER_ADDRESS}:${this.ports.listen}` : `ws://127.0.0.1:${this.ports.listen}`;
+  }
+
+  /** The keys that room tokens are signed with: {apiKey, apiSecret}. */
+  get keys() {
+    return JSON.parse(readFileSync(join(this.#data, 'keys.json'), 'utf8'));
   }
 
   async start() {

@@ -1,0 +1,192 @@
+/**
+ * Drives livekit-client in the bare page. `window.sdk` is what a test may ask for; the
+ * agent of rtc-node (node-agent.mjs) has the same operations, so that one list of features
+ * is tried with either. What goes in and out is JSON.
+ *
+ *   join → publish, mute, unpublish, describe, send… → view(): who is here, and what arrived
+ *   look → seen, heard: pictures and tones, by the page's instrument
+ */
+import { ExternalE2EEKeyProvider, Room, RoomEvent, RpcError, Track, VideoQuality } from '/livekit-client.mjs';
+
+const CAMERA = { width: 960, height: 540, frameRate: 10 };
+const qualities = { low: VideoQuality.LOW, medium: VideoQuality.MEDIUM, high: VideoQuality.HIGH };
+
+let room = null;
+/** What happened in this room, and what arrived. */
+let got = {};
+
+const happened = (what, detail = '') => got.events.push({ what, detail: String(detail), at: performance.now() });
+const me = () => room.localParticipant;
+const mine = (source) => {
+  const publication = me().getTrackPublication(source);
+  if (!publication?.track) throw new Error(`no ${source} is published`);
+  return publication;
+};
+const theirs = (identity, source) => {
+  const publication = room.getParticipantByIdentity(identity)?.getTrackPublication(source);
+  if (!publication) throw new Error(`${identity} has no ${source}`);
+  return publication;
+};
+
+async function sha256(bytes) {
+  return [...new Uint8Array(await crypto.subtle.digest('SHA-256', bytes))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+function randomBytes(size) {
+  const bytes = new Uint8Array(size);
+  for (let at = 0; at < size; at += 65_536) crypto.getRandomValues(bytes.subarray(at, at + 65_536)); // its limit per call
+  return bytes;
+}
+
+/** Notes what the room tells, and plays what arrives. */
+function follow() {
+  for (const what of ['Connected', 'SignalReconnecting', 'Reconnecting', 'Reconnected', 'Disconnected', 'EncryptionError', 'Moved']) {
+    room.on(RoomEvent[what], (detail) => happened(what, detail));
+  }
+  room.on(RoomEvent.ParticipantConnected, ({ identity }) => happened('ParticipantConnected', identity));
+  room.on(RoomEvent.ParticipantDisconnected, ({ identity }) => happened('ParticipantDisconnected', identity));
+  room.on(RoomEvent.TrackSubscriptionFailed, (sid, _, reason) => happened('TrackSubscriptionFailed', `${sid} ${reason}`));
+  room.on(RoomEvent.TrackSubscribed, (track, { source }, { identity }) => {
+    happened('TrackSubscribed', `${identity} ${source}`);
+    const element = track.attach();
+    element.dataset.track = `${identity}/${source}`;
+    document.body.append(element);
+    window.joinSpeed?.subscribed(track);
+  });
+  room.on(RoomEvent.TrackUnsubscribed, (track, { source }, { identity }) => {
+    happened('TrackUnsubscribed', `${identity} ${source}`);
+    track.detach();
+    for (const element of document.querySelectorAll(`[data-track="${identity}/${source}"]`)) element.remove();
+  });
+  room.on(RoomEvent.DataReceived, (payload, from, kind, topic) => {
+    got.data.push({ from: from?.identity ?? null, topic: topic ?? '', text: new TextDecoder().decode(payload), reliable: kind === 0 });
+  });
+  room.registerTextStreamHandler('words', async (reader, { identity }) => {
+    got.texts.push({ from: identity, text: await reader.readAll() });
+  });
+  room.registerByteStreamHandler('file', async (reader, { identity }) => {
+    const bytes = new Uint8Array(await new Blob(await reader.readAll()).arrayBuffer());
+    got.files.push({ from: identity, name: reader.info.name, size: bytes.length, sha256: await sha256(bytes) });
+  });
+  room.registerRpcMethod('echo', async ({ callerIdentity, payload }) => `${callerIdentity}: ${payload}`);
+  room.registerRpcMethod('refuse', async () => {
+    throw new RpcError(1234, 'not today', 'because');
+  });
+}
+
+const personOf = (participant) => ({
+  sid: participant.sid,
+  name: participant.name ?? '',
+  metadata: participant.metadata ?? '',
+  attributes: { ...participant.attributes },
+  tracks: Object.fromEntries(
+    [...participant.trackPublications.values()].map(({ source, trackSid, isMuted, isSubscribed, simulcasted, mimeType, isEncrypted }) => [
+      source,
+      { sid: trackSid, muted: isMuted, subscribed: isSubscribed, simulcasted: simulcasted ?? false, mime: mimeType ?? '', encrypted: isEncrypted },
+    ]),
+  ),
+});
+
+const operations = {
+  /** @param {{single?: boolean, key?: string}} options key: the passphrase of an end-to-end encrypted room */
+  async join(url, token, { single, key } = {}) {
+    got = { events: [], data: [], texts: [], files: [] };
+    const options = {};
+    if (single !== undefined) options.singlePeerConnection = single;
+    if (key !== undefined) {
+      const keyProvider = new ExternalE2EEKeyProvider();
+      await keyProvider.setKey(key);
+      options.encryption = { keyProvider, worker: new Worker('/e2ee-worker.mjs', { type: 'module' }) };
+    }
+    room = new Room(options);
+    follow();
+    if (key !== undefined) await room.setE2EEEnabled(true);
+    await room.connect(url, token);
+  },
+
+  leave: () => room?.disconnect(),
+
+  async publish(source) {
+    if (source === Track.Source.Microphone) await me().setMicrophoneEnabled(true);
+    else if (source === Track.Source.Camera) await me().setCameraEnabled(true, { resolution: CAMERA });
+    else await me().setScreenShareEnabled(true);
+    return mine(source).trackSid;
+  },
+
+  /** Publishes again what the server ended. */
+  async republish(source) {
+    const there = me().getTrackPublication(source)?.track;
+    if (there) await me().unpublishTrack(there, true);
+    return operations.publish(source);
+  },
+
+  unpublish: (source) => me().unpublishTrack(mine(source).track, true).then(() => null),
+
+  async mute(source, muted) {
+    const { track } = mine(source);
+    await (muted ? track.mute() : track.unmute());
+  },
+
+  async describe({ name, metadata, attributes }) {
+    if (name !== undefined) await me().setName(name);
+    if (metadata !== undefined) await me().setMetadata(metadata);
+    if (attributes !== undefined) await me().setAttributes(attributes);
+  },
+
+  /** @param {{reliable: boolean, topic: string, to?: string[]}} options */
+  send: (text, { reliable, topic, to }) => me().publishData(new TextEncoder().encode(text), { reliable, topic, destinationIdentities: to }),
+
+  sendText: (text) => me().sendText(text, { topic: 'words' }).then(() => null),
+
+  /** Sends so many random bytes as a byte stream; their hash. */
+  async sendFile(name, size) {
+    const bytes = randomBytes(size);
+    const writer = await me().streamBytes({ name, topic: 'file', totalSize: size });
+    await writer.write(bytes);
+    await writer.close();
+    return sha256(bytes);
+  },
+
+  /** Calls a method of somebody: {payload}, or {code, message, data} of the error. */
+  async call(destinationIdentity, method, payload) {
+    try {
+      return { payload: await me().performRpc({ destinationIdentity, method, payload }) };
+    } catch (error) {
+      if (!(error instanceof RpcError)) throw error;
+      return { code: error.code, message: error.message, data: error.data ?? '' };
+    }
+  },
+
+  quality: (identity, source, quality) => theirs(identity, source).setVideoQuality(qualities[quality]),
+
+  view: () => ({
+    state: room.state,
+    room: { name: room.name, metadata: room.metadata ?? '' },
+    identity: me().identity,
+    me: { ...personOf(me()), canPublish: me().permissions?.canPublish ?? null },
+    others: Object.fromEntries([...room.remoteParticipants.values()].map((participant) => [participant.identity, personOf(participant)])),
+    ...got,
+  }),
+
+  /** Watches and listens to somebody from now on. */
+  look(identity, source) {
+    const key = `${identity}/${source}`;
+    if (source !== Track.Source.Microphone) return window.__e2e.watch(key, `[data-track="${key}"]`);
+    return window.__e2e.listen(key, () => room.getParticipantByIdentity(identity)?.getTrackPublication(source)?.track?.mediaStreamTrack ?? null);
+  },
+
+  seen: (identity, source, since) => window.__e2e.seen(`${identity}/${source}`, since),
+  heard: (identity, source, since) => window.__e2e.heard(`${identity}/${source}`, since),
+  now: () => performance.now(),
+
+  /** The selected paths of the open peer connections: [{protocol, type, port, relayProtocol}]. */
+  async paths() {
+    const open = (await window.__e2e.stats()).filter(({ state, local }) => state === 'connected' && local);
+    return open.map(({ local, remote }) => ({ protocol: local.protocol, type: local.type, relayProtocol: local.relayProtocol ?? '', port: remote?.port ?? 0 }));
+  },
+};
+
+// The room may hold what is no JSON: what an operation returns is made plain here.
+window.sdk = Object.fromEntries(
+  Object.entries(operations).map(([name, operation]) => [name, async (...args) => JSON.parse(JSON.stringify((await operation(...args)) ?? null))]),
+);
