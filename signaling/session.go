@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"anytime/signaling/room"
 	"anytime/signaling/wire"
 )
@@ -26,6 +28,9 @@ type session struct {
 	lastSeq    uint32    // sequence of the last reliable data packet from this participant
 	dataQueued atomic.Int64
 	badOffers  int
+
+	offers *rate.Limiter // how many may come
+	told   *rate.Limiter // bytes that its changes of itself may make others read
 }
 
 // joining is what the HTTP handler knows about a client that wants in.
@@ -52,6 +57,8 @@ func (a *actor) onJoin(j joining) {
 		log:       a.log.With("participant", profile.ID, "identity", profile.Identity),
 		worker:    newWorker(a.srv.cfg.Limits.QueuedData),
 		refreshAt: a.firstRefresh(now, j.claims),
+		offers:    rate.NewLimiter(rate.Limit(a.srv.cfg.Limits.OffersPerSecond), a.srv.cfg.Limits.OfferBurst),
+		told:      rate.NewLimiter(rate.Limit(a.srv.cfg.Limits.ToldPerSecond), a.srv.cfg.Limits.ToldBurst),
 	}
 	a.sessions[s.id] = s
 	effects, err := a.room.Join(now, profile)

@@ -182,7 +182,9 @@ func (c *Client) offer(restart bool) (*wire.SessionDescription, <-chan *wire.Ses
 		return nil, nil, fmt.Errorf("set own offer: %w", err)
 	}
 	c.mu.Lock()
-	c.offers.last++
+	if !c.profile().Unnumbered {
+		c.offers.last++
+	}
 	id, answered := c.offers.last, make(chan *wire.SessionDescription, 1)
 	c.offers.answers[id] = answered
 	c.mu.Unlock()
