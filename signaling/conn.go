@@ -29,6 +29,8 @@ const (
 	writeTimeout = 10 * time.Second
 	// linger is how long a closing connection waits for the peer's half of the closing handshake.
 	linger = 2 * time.Second
+	// countedBytes of a message count as one message: long ones take as long to carry out as many short ones.
+	countedBytes = 4 << 10
 	// inFlight is how many of a client's messages may wait in its room's mailbox; then the client
 	// is read no further.
 	inFlight = 64
@@ -179,7 +181,7 @@ func (c *conn) read(handle func(*wire.SignalRequest, func())) {
 			c.close(closeTooBig, fmt.Sprintf("message too large: at most %d bytes are allowed", wire.MaxFrameBytes))
 			continue
 		}
-		if !allowance.Allow() {
+		if !allowance.AllowN(time.Now(), 1+len(frame)/countedBytes) {
 			c.close(closePolicy, "too many messages: slow down, then resume the session")
 			continue
 		}

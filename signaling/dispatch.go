@@ -3,7 +3,6 @@ package signaling
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +45,9 @@ var handlers = map[string]handler{
 	"update_layers":           {anyMode, (*actor).ignore}, // deprecated: layers come from the media
 }
 
+// told are the messages that change what the others know of a participant.
+var told = map[string]bool{"mute": true, "update_metadata": true, "update_audio_track": true, "update_video_track": true}
+
 // onRequest takes one message of a client.
 func (a *actor) onRequest(s *session, c *conn, m *wire.SignalRequest) {
 	if a.sessions[s.id] != s || s.conn != c {
@@ -62,6 +64,8 @@ func (a *actor) onRequest(s *session, c *conn, m *wire.SignalRequest) {
 		err = &room.Refusal{Code: room.Unsupported, Text: kind + " is not supported by this server"}
 	case h.modes&here == 0:
 		err = &room.Refusal{Code: room.Invalid, Text: kind + " does not belong to this connection's mode"}
+	case told[kind] && !a.mayTell(s):
+		err = &room.Refusal{Code: room.LimitExceeded, Text: "too many changes that the others have to be told of: slow down"}
 	default:
 		err = h.run(a, s, m)
 	}
@@ -69,6 +73,17 @@ func (a *actor) onRequest(s *session, c *conn, m *wire.SignalRequest) {
 		s.log.Debug("request refused", "kind", kind, "err", err)
 		a.answerRefusal(s, m, err)
 	}
+}
+
+// mayTell takes what the others will have to read from a participant's allowance: an update carries all of it, whatever
+// little has changed.
+func (a *actor) mayTell(s *session) bool {
+	p, _ := a.room.Participant(s.id)
+	size := 256 + len(p.Metadata) + 256*len(p.Tracks)
+	for k, v := range p.Attributes {
+		size += len(k) + len(v)
+	}
+	return s.told.AllowN(time.Now(), size)
 }
 
 func (s *session) mode() mode {
@@ -87,6 +102,9 @@ func (a *actor) onOffer(s *session, m *wire.SignalRequest) error {
 	offer := m.GetOffer()
 	if err := checkSDP(offer, "offer"); err != nil {
 		return err
+	}
+	if !s.offers.Allow() {
+		return &room.Refusal{Code: room.LimitExceeded, Text: "too many offers: slow down"}
 	}
 	id := offer.GetId()
 	return s.worker.ask(offer.GetSdp(), func(p Peer) {
@@ -189,20 +207,29 @@ func (a *actor) onSubscription(s *session, m *wire.SignalRequest) error {
 }
 
 func (a *actor) updateSubscription(s *session, u *wire.UpdateSubscription) error {
-	ids := append([]string(nil), u.GetTrackSids()...)
+	byParticipant := 0
 	for _, p := range u.GetParticipantTracks() {
-		for _, id := range p.GetTrackSids() {
-			// livekit-client names a track in both lists.
-			if !slices.Contains(ids, id) {
+		byParticipant += max(1, len(p.GetTrackSids()))
+	}
+	if len(u.GetTrackSids()) > wire.MaxSIDs || byParticipant > wire.MaxSIDs {
+		return tooManyTracks()
+	}
+	ids := make([]string, 0, len(u.GetTrackSids()))
+	known := make(map[string]bool, len(u.GetTrackSids())) // livekit-client names a track in both lists
+	add := func(list []string) {
+		for _, id := range list {
+			if !known[id] {
+				known[id] = true
 				ids = append(ids, id)
-			}
-			if len(ids) > wire.MaxSIDs {
-				break
 			}
 		}
 	}
+	add(u.GetTrackSids())
+	for _, p := range u.GetParticipantTracks() {
+		add(p.GetTrackSids())
+	}
 	if len(ids) > wire.MaxSIDs {
-		return &room.Refusal{Code: room.LimitExceeded, Text: fmt.Sprintf("at most %d tracks in one message", wire.MaxSIDs)}
+		return tooManyTracks()
 	}
 	effects, err := a.room.UpdateSubscription(time.Now(), s.id, ids, u.GetSubscribe())
 	if err != nil {
@@ -212,10 +239,14 @@ func (a *actor) updateSubscription(s *session, u *wire.UpdateSubscription) error
 	return nil
 }
 
+func tooManyTracks() error {
+	return &room.Refusal{Code: room.LimitExceeded, Text: fmt.Sprintf("at most %d tracks in one message", wire.MaxSIDs)}
+}
+
 func (a *actor) onTrackSetting(s *session, m *wire.SignalRequest) error {
 	t := m.GetTrackSetting()
 	if len(t.GetTrackSids()) > wire.MaxSIDs {
-		return &room.Refusal{Code: room.LimitExceeded, Text: fmt.Sprintf("at most %d tracks in one message", wire.MaxSIDs)}
+		return tooManyTracks()
 	}
 	a.apply(a.room.Configure(time.Now(), s.id, t.GetTrackSids(), settingsFromWire(t)))
 	return nil

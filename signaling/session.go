@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"anytime/signaling/room"
 	"anytime/signaling/wire"
 )
@@ -33,6 +35,9 @@ type session struct {
 	moving      bool       // it is on its way to another room
 	shown       []*showing // further rooms in which its tracks are shown
 	inbox
+
+	offers *rate.Limiter // how many may come
+	told   *rate.Limiter // bytes that its changes of itself may make others read
 }
 
 // joining is what the HTTP handler knows about a client that wants in.
@@ -65,6 +70,8 @@ func (a *actor) onJoin(j joining) {
 		log:       a.log.With("participant", profile.ID, "identity", profile.Identity),
 		worker:    newWorker(a.srv.cfg.Limits.QueuedData),
 		refreshAt: a.firstRefresh(now, j.claims),
+		offers:    rate.NewLimiter(rate.Limit(a.srv.cfg.Limits.OffersPerSecond), a.srv.cfg.Limits.OfferBurst),
+		told:      rate.NewLimiter(rate.Limit(a.srv.cfg.Limits.ToldPerSecond), a.srv.cfg.Limits.ToldBurst),
 	}
 	s.settle(a)
 	a.sessions[s.id] = s

@@ -332,6 +332,7 @@ func TestSlowReaderIsCutAndMayResume(t *testing.T) {
 		c.Limits.QueuedMessages = 16
 		c.Limits.MessageBurst = 1_000_000
 		c.Limits.QueuedBytes = 16 << 20
+		c.Limits.ToldBurst = 16 << 20
 	})
 	ann := w.join("r", "ann", func(c *wire.Claims) { c.Video.CanUpdateOwnMetadata = ptr(true) }, nil)
 	bob := w.join("r", "bob", nil, nil) // does not read

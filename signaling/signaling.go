@@ -56,9 +56,17 @@ type Limits struct {
 	// second and bursts of 1000.
 	CallsPerSecond float64
 	CallBurst      int
-	// MessagesPerSecond and MessageBurst bound a client's messages. 0 is 100 and 500.
+	// MessagesPerSecond and MessageBurst bound a client's messages, of which each counts once for every 4 KB begun. 0 is
+	// 100 and 500.
 	MessagesPerSecond float64
 	MessageBurst      int
+	// OffersPerSecond and OfferBurst bound a client's offers, each of which costs milliseconds. 0 is 30 and 100.
+	OffersPerSecond float64
+	OfferBurst      int
+	// ToldPerSecond and ToldBurst bound, in bytes, what a participant's changes of itself make the server tell each of the
+	// others. 0 is 256 KB and 1 MB.
+	ToldPerSecond float64
+	ToldBurst     int
 	// QueuedMessages and QueuedBytes bound what waits to be written to one connection.
 	// 0 is 1024 messages and 4 MB.
 	QueuedMessages, QueuedBytes int
@@ -93,6 +101,10 @@ func (l Limits) withDefaults() Limits {
 	count(&l.CallBurst, 1000)
 	rate(&l.MessagesPerSecond, 100)
 	count(&l.MessageBurst, 500)
+	rate(&l.OffersPerSecond, 30)
+	count(&l.OfferBurst, 100)
+	rate(&l.ToldPerSecond, 256<<10)
+	count(&l.ToldBurst, 1<<20)
 	count(&l.QueuedMessages, 1024)
 	count(&l.QueuedBytes, 4<<20)
 	count(&l.QueuedData, 4<<20)

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +37,7 @@ type testRooms struct {
 	t   *testing.T
 	url string
 	sig *signaling.Server
+	sfu *sfu.Server
 }
 
 func newTestRooms(t *testing.T, change func(*signaling.Config)) *testRooms {
@@ -49,6 +52,7 @@ func newTestRooms(t *testing.T, change func(*signaling.Config)) *testRooms {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.sfu = media
 	cfg := signaling.Config{
 		Media: mediaServer{media}, Log: log,
 		Keys: func(k string) (string, bool) { return roomSecret, k == roomKey },
@@ -254,7 +258,7 @@ func byID(ctx context.Context, t *testing.T, c *client.Client, ids ...string) ma
 	for range ids {
 		track, err := c.NextTrack(ctx)
 		if err != nil {
-			t.Fatalf("%s has %d of %d tracks: %v", c.Identity(), len(tracks), len(ids), err)
+			t.Fatalf("%s has %v of %v: %v", c.Identity(), slices.Collect(maps.Keys(tracks)), ids, err)
 		}
 		tracks[track.ID] = track
 	}

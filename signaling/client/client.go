@@ -37,6 +37,9 @@ type Config struct {
 	Protocol int
 	// SDK is the SDK to claim; "" is "go".
 	SDK string
+	// Profile, when set, speaks as the SDKs of a family do; it takes the place of SDK, Protocol, Single, Bundle, Audio and
+	// Video.
+	Profile *Profile
 	// Query holds further parameters of the upgrade request; they win over the others.
 	Query url.Values
 	// SignalOnly makes no peer connections: offers are left unanswered.
@@ -99,14 +102,15 @@ type Client struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu      sync.Mutex
-	state   State
-	changed chan struct{} // closed and replaced at every change of state
-	token   string
-	signal  *signal
-	waiting map[string]chan *wire.TrackPublishedResponse // answers to AddTrack, by cid
-	offers  offers
-	bundled *wire.SessionDescription // the first offer, while it goes out with the join request
+	mu        sync.Mutex
+	state     State
+	changed   chan struct{} // closed and replaced at every change of state
+	token     string
+	signal    *signal
+	waiting   map[string]chan *wire.TrackPublishedResponse // answers to AddTrack, by cid
+	published map[string]*wire.TrackPublishedResponse      // own tracks, by track id
+	offers    offers
+	bundled   *wire.SessionDescription // the first offer, while it goes out with the join request
 
 	publisher, subscriber *transport    // one and the same in single mode
 	out                   [2]outChannel // lossy, reliable
@@ -132,12 +136,15 @@ func Join(ctx context.Context, cfg Config) (*Client, error) {
 	if cfg.Packets == 0 {
 		cfg.Packets = 512
 	}
+	if cfg.Profile != nil {
+		cfg.Profile.apply(&cfg)
+	}
 	c := &Client{
 		cfg: cfg, log: cfg.Log, token: cfg.Token,
 		changed: make(chan struct{}),
-		waiting: map[string]chan *wire.TrackPublishedResponse{},
-		offers:  offers{turn: make(chan struct{}, 1), answers: map[uint32]chan *wire.SessionDescription{}},
-		tracks:  make(chan *Track, 1024), data: make(chan Data, 1024),
+		waiting: map[string]chan *wire.TrackPublishedResponse{}, published: map[string]*wire.TrackPublishedResponse{},
+		offers: offers{turn: make(chan struct{}, 1), answers: map[uint32]chan *wire.SessionDescription{}},
+		tracks: make(chan *Track, 1024), data: make(chan Data, 1024),
 		state: State{
 			Participants: map[string]*wire.ParticipantInfo{}, Speakers: map[string]float32{},
 			Qualities: map[string]wire.ConnectionQuality{}, Connected: map[wire.SignalTarget]bool{},
@@ -147,6 +154,11 @@ func Join(ctx context.Context, cfg Config) (*Client, error) {
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if err := c.start(ctx); err != nil {
 		c.Close()
+		if c.needsDual(ctx, err) {
+			dual := c.profile().Dual()
+			cfg.Profile = &dual
+			return Join(ctx, cfg)
+		}
 		return nil, err
 	}
 	return c, nil
@@ -300,6 +312,11 @@ func (c *Client) Resume(ctx context.Context) error {
 	}
 	c.update(func(st *State) { st.SignalLost = false })
 	c.attach(s, time.Duration(c.join.PingInterval)*time.Second)
+	if c.profile().SyncState {
+		if err := c.syncState(); err != nil {
+			return err
+		}
+	}
 	if c.publisher == nil || !c.publisher.used() {
 		return nil
 	}

@@ -7,6 +7,7 @@
 //  3. transport.go  the publisher and subscriber peer connections and their negotiation.
 //  4. publish.go    tracks out: raw RTP, or samples that are packetised here.
 //  5. receive.go    tracks in, one goroutine each, and data packets.
+//  6. profile.go    how the SDK families differ in what they send, in which form and order.
 //
 // Every call is bounded by its context, and no goroutine is left when Close returns.
 package client

@@ -88,14 +88,23 @@ func (c *Client) Publish(ctx context.Context, o PublishOptions) (*Publication, e
 			request.Width, request.Height = top.Width, top.Height
 		}
 	}
+	if c.profile().OwnCIDs {
+		request.Cid = map[bool]string{false: "a0", true: "v0"}[video]
+	}
 	if o.CID != "" {
 		request.Cid = o.CID
 	}
-	info, err := c.announce(ctx, request)
+	defer c.forgetAnnouncement(request)
+	published, err := c.announce(request)
 	if err != nil {
 		return nil, fmt.Errorf("publish: %w", err)
 	}
-	p.info = info
+	eager := c.profile().Eager
+	if !eager {
+		if p.info, err = c.accepted(ctx, published); err != nil {
+			return nil, fmt.Errorf("publish: %w", err)
+		}
+	}
 	if p.sender, err = c.publisher.pc.AddTrack(p.layers[0]); err != nil {
 		return nil, fmt.Errorf("publish: %w", err)
 	}
@@ -107,37 +116,55 @@ func (c *Client) Publish(ctx context.Context, o PublishOptions) (*Publication, e
 	if err := c.negotiate(ctx, false); err != nil {
 		return nil, fmt.Errorf("publish: %w", err)
 	}
+	if eager {
+		if p.info, err = c.accepted(ctx, published); err != nil {
+			return nil, fmt.Errorf("publish: %w", err)
+		}
+	}
 	p.readExtensions()
 	c.wg.Go(p.readRTCP)
 	return p, nil
 }
 
-// announce sends AddTrack and waits for the answer.
-func (c *Client) announce(ctx context.Context, request *wire.AddTrackRequest) (*wire.TrackInfo, error) {
-	published := make(chan *wire.TrackPublishedResponse, 1)
+// announcement is an AddTrack that waits for its answer.
+type announcement struct {
+	request       *wire.AddTrackRequest
+	answered      chan *wire.TrackPublishedResponse
+	refusedBefore int
+}
+
+// announce sends AddTrack.
+func (c *Client) announce(request *wire.AddTrackRequest) (announcement, error) {
+	a := announcement{request: request, answered: make(chan *wire.TrackPublishedResponse, 1)}
 	c.mu.Lock()
-	c.waiting[request.Cid] = published
-	refusedBefore := len(c.state.Refused)
+	c.waiting[request.Cid] = a.answered
+	a.refusedBefore = len(c.state.Refused)
 	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		delete(c.waiting, request.Cid)
-		c.mu.Unlock()
-	}()
-	if err := c.Send(&wire.SignalRequest{Message: &wire.RequestAddTrack{AddTrack: request}}); err != nil {
-		return nil, err
-	}
+	return a, c.Send(&wire.SignalRequest{Message: &wire.RequestAddTrack{AddTrack: request}})
+}
+
+func (c *Client) forgetAnnouncement(request *wire.AddTrackRequest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.waiting, request.Cid)
+}
+
+// accepted waits for the answer to AddTrack.
+func (c *Client) accepted(ctx context.Context, a announcement) (*wire.TrackInfo, error) {
 	for {
 		c.mu.Lock()
-		changed, refused := c.changed, c.state.Refused[refusedBefore:]
+		changed, refused := c.changed, c.state.Refused[a.refusedBefore:]
 		c.mu.Unlock()
 		for _, r := range refused {
-			if r.GetAddTrack().GetCid() == request.Cid {
+			if r.GetAddTrack().GetCid() == a.request.Cid {
 				return nil, fmt.Errorf("%v: %s", r.Reason, r.Message)
 			}
 		}
 		select {
-		case response := <-published:
+		case response := <-a.answered:
+			c.mu.Lock()
+			c.published[response.GetTrack().GetSid()] = response
+			c.mu.Unlock()
 			return response.GetTrack(), nil
 		case <-changed:
 		case <-ctx.Done():
@@ -272,6 +299,9 @@ func (p *Publication) Unpublish(ctx context.Context) error {
 	if err := p.client.publisher.pc.RemoveTrack(p.sender); err != nil {
 		return fmt.Errorf("unpublish: %w", err)
 	}
+	p.client.mu.Lock()
+	delete(p.client.published, p.ID())
+	p.client.mu.Unlock()
 	if err := p.client.negotiate(ctx, false); err != nil {
 		return fmt.Errorf("unpublish: %w", err)
 	}

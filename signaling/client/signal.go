@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -38,17 +36,17 @@ func (e *UpgradeError) Error() string { return fmt.Sprintf("join refused: %d %s"
 
 // dial connects and reads the first message. sid, when set, asks to resume that session.
 func (c *Client) dial(ctx context.Context, sid string) (*signal, *wire.SignalResponse, error) {
-	target, err := c.url(sid)
+	target, header, err := c.address(sid)
 	if err != nil {
 		return nil, nil, err
 	}
 	if c.cfg.Seen != nil {
-		if err := c.cfg.Seen(target); err != nil {
+		if err := c.cfg.Seen(target.String()); err != nil {
 			return nil, nil, err
 		}
 	}
 	dialer := websocket.Dialer{HandshakeTimeout: 15 * time.Second}
-	ws, resp, err := dialer.DialContext(ctx, target, nil)
+	ws, resp, err := dialer.DialContext(ctx, target.String(), header)
 	if err != nil {
 		if resp != nil {
 			defer resp.Body.Close()
@@ -77,81 +75,6 @@ func (c *Client) dial(ctx context.Context, sid string) (*signal, *wire.SignalRes
 		return nil, nil, &LeaveError{leave}
 	}
 	return s, first, nil
-}
-
-func (c *Client) url(sid string) (string, error) {
-	u, err := url.Parse(c.cfg.URL)
-	if err != nil {
-		return "", fmt.Errorf("server URL: %w", err)
-	}
-	switch u.Scheme {
-	case "http":
-		u.Scheme = "ws"
-	case "https":
-		u.Scheme = "wss"
-	}
-	u.Path = strings.TrimSuffix(u.Path, "/") + "/rtc"
-	if c.cfg.Single {
-		u.Path += "/v1"
-		q, err := c.joinRequest(sid)
-		if err != nil {
-			return "", err
-		}
-		u.RawQuery = q.Encode()
-		return u.String(), nil
-	}
-	q := url.Values{}
-	q.Set("access_token", c.Token())
-	q.Set("sdk", c.cfg.SDK)
-	if c.cfg.SDK == "" {
-		q.Set("sdk", "go")
-	}
-	q.Set("protocol", "16")
-	if c.cfg.Protocol != 0 {
-		q.Set("protocol", strconv.Itoa(c.cfg.Protocol))
-	}
-	q.Set("auto_subscribe", "1")
-	if c.cfg.ManualSubscribe {
-		q.Set("auto_subscribe", "0")
-	}
-	if c.cfg.FullICE {
-		q.Set("disable_ice_lite", "1")
-	}
-	if sid != "" {
-		q.Set("reconnect", "1")
-		q.Set("sid", sid)
-	}
-	for k, v := range c.cfg.Query {
-		q[k] = v
-	}
-	u.RawQuery = q.Encode()
-	return u.String(), nil
-}
-
-// joinRequest makes the query of single mode.
-func (c *Client) joinRequest(sid string) (url.Values, error) {
-	m := &wire.JoinRequest{
-		ClientInfo: &wire.ClientInfo{Sdk: wire.SDKGo, Protocol: 16},
-		ConnectionSettings: &wire.ConnectionSettings{
-			AutoSubscribe: !c.cfg.ManualSubscribe, DisableIceLite: c.cfg.FullICE,
-		},
-		Reconnect: sid != "", ParticipantSid: sid,
-	}
-	if c.cfg.Protocol != 0 {
-		m.ClientInfo.Protocol = int32(c.cfg.Protocol)
-	}
-	if sid == "" {
-		m.PublisherOffer = c.bundled
-	}
-	text, err := wire.EncodeJoinRequest(m, true)
-	if err != nil {
-		return nil, err
-	}
-	q := url.Values{"access_token": {c.Token()}, "join_request": {text}}
-	for k, v := range c.cfg.Query {
-		q[k] = v
-	}
-	return q, nil
 }
 
 // attach makes s the client's connection and starts to read it.

@@ -195,7 +195,9 @@ func (c *Client) offer(restart bool) (*wire.SessionDescription, <-chan *wire.Ses
 func (c *Client) number(sdp string) (*wire.SessionDescription, <-chan *wire.SessionDescription) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.offers.last++
+	if !c.profile().Unnumbered {
+		c.offers.last++
+	}
 	id, answered := c.offers.last, make(chan *wire.SessionDescription, 1)
 	c.offers.answers[id] = answered
 	return &wire.SessionDescription{Type: "offer", Sdp: sdp, Id: id}, answered

@@ -10,13 +10,17 @@ import (
 	"strings"
 )
 
-// decodeJoinRequest reads the join_request parameter: base64url (padded or not) of a WrappedJoinRequest, whose
+// alphabet turns base64 (RFC 4648 section 4) into base64url (section 5). The Swift SDK sends the former in a query, where
+// its plus signs stand for blanks.
+var alphabet = strings.NewReplacer("+", "-", " ", "-", "/", "_")
+
+// decodeJoinRequest reads the join_request parameter: base64url or base64, padded or not, of a WrappedJoinRequest, whose
 // join_request is a JoinRequest, compressed or not.
 func decodeJoinRequest(text string) (JoinQuery, error) {
 	if len(text) > MaxJoinRequestBytes {
 		return JoinQuery{}, fmt.Errorf("join_request takes %d characters: at most %d are allowed", len(text), MaxJoinRequestBytes)
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
+	raw, err := base64.RawURLEncoding.DecodeString(alphabet.Replace(strings.TrimRight(text, "=")))
 	if err != nil {
 		return JoinQuery{}, errors.New("join_request must be base64url of a WrappedJoinRequest")
 	}
@@ -97,7 +101,8 @@ func joinQueryOf(m *JoinRequest) (JoinQuery, error) {
 	for _, t := range m.GetAddTrackRequests() {
 		out.Bundled = append(out.Bundled, &SignalRequest{Message: &RequestAddTrack{AddTrack: t}})
 	}
-	if o := m.GetPublisherOffer(); o != nil {
+	// The Go SDK resumes with an empty offer.
+	if o := m.GetPublisherOffer(); o.GetSdp() != "" {
 		out.Bundled = append(out.Bundled, &SignalRequest{Message: &RequestOffer{Offer: o}})
 	}
 	return out, out.checkSID()
