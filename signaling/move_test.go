@@ -85,7 +85,11 @@ func TestAPIMovesParticipants(t *testing.T) {
 	}
 	// And she resumes there, with the token she got.
 	ann.ws.UnderlyingConn().Close()
-	there.until("her loss", func(m *wire.SignalResponse) bool { return m.GetConnectionQuality() != nil })
+	media.cfg.Notify(TransportChanged{Target: Subscriber, State: Disconnected})
+	there.until("her loss", func(m *wire.SignalResponse) bool {
+		updates := m.GetConnectionQuality().GetUpdates()
+		return len(updates) == 1 && updates[0].ParticipantSid == ann.id && updates[0].Quality == wire.ConnectionLost
+	})
 	ann.tok = moved.Token
 	again := w.resume(ann)
 	again.update("new", func(p *wire.ParticipantInfo) bool { return true })

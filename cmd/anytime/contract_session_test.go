@@ -191,7 +191,7 @@ func TestContractOwnQualityIsNeverLost(t *testing.T) {
 	r := newTestRooms(t, nil)
 	rec := newRecorder()
 	ann := r.join(ctx, "ann", nil)
-	bob := r.join(ctx, "bob", rec.record(nil))
+	bob := r.join(ctx, "bob", rec.record(signalOnly)) // without media, which would speak for it
 	bob.Cut()
 	wait(ctx, t, ann, "bob's loss", func(s client.State) bool { return s.Qualities[bob.ID()] == wire.ConnectionLost })
 	if err := bob.Resume(ctx); err != nil {

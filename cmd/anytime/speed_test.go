@@ -278,4 +278,3 @@ func startsKeyframe(b []byte) bool {
 	}
 	return at < len(b) && b[at]&1 == 0
 }
-

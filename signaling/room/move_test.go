@@ -42,6 +42,8 @@ func TestMoveBetweenRooms(t *testing.T) {
 	to.want("trackpublished TR_later", "update>PA_new,PA_ann ann:active+TR_a+TR_later", "subscribe PA_new TR_later")
 	// And the connection's fate is the second room's.
 	to.last = to.Detach(at(3), "PA_ann")
+	to.want()
+	to.last = to.TransportChanged(at(4), "PA_ann", false, TransportDisconnected)
 	to.want("lost ann", "quality>PA_new [{PA_ann 1}]")
 }
 
