@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"anytime/sfu/codec"
-	"anytime/sfu/codec/codectest"
+	"anytime/sfu/codectest"
 )
 
 func unhex(t testing.TB, s string) []byte {
