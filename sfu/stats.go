@@ -58,7 +58,9 @@ type LayerStats struct {
 	Jitter       time.Duration
 	// NACKs and PLIs count the requests that we sent.
 	NACKs, PLIs uint64
-	Live        bool
+	// Spatial is how many spatial layers the stream holds, 0 where it doesn't say.
+	Spatial int
+	Live    bool
 }
 
 // SubscriptionStats counts one forwarded track.
@@ -67,6 +69,8 @@ type SubscriptionStats struct {
 	Packets, Bytes uint64
 	// Layer is the simulcast layer being forwarded, -1 for none; Target the one wanted.
 	Layer, Target int
+	// Spatial and Temporal are the highest layers being forwarded of a stream that holds several, -1 for none.
+	Spatial, Temporal int
 	// Switches counts starts and changes of layer.
 	Switches uint64
 	// NACKs and PLIs count the requests that the subscriber sent; Resent the packets sent again, Gone those no longer stored.
@@ -149,6 +153,7 @@ func (pub *publication) snapshot(now time.Duration) PublicationStats {
 			out.Layers[i].SSRC = l.ssrc
 			l.mu.Unlock()
 			out.Layers[i].Live = l.live(now)
+			out.Layers[i].Spatial = int(l.spatial.Load())
 		}
 	}
 	return out
@@ -158,9 +163,12 @@ func (s *subscription) snapshot() SubscriptionStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := s.stats
-	out.TrackID, out.Layer, out.Target = s.pub.id, -1, -1
+	out.TrackID, out.Layer, out.Target, out.Spatial, out.Temporal = s.pub.id, -1, -1, -1, -1
 	if s.out != nil {
 		out.Layer, out.Target = s.out.forwarder.Current(), s.out.forwarder.Target()
+		if spatial, temporal, ok := s.out.forwarder.Layers(); ok {
+			out.Spatial, out.Temporal = int(spatial), int(temporal)
+		}
 	}
 	return out
 }
