@@ -3,6 +3,7 @@ package sfu
 import (
 	"time"
 
+	"anytime/sfu/codec"
 	"anytime/sfu/forward"
 )
 
@@ -60,6 +61,9 @@ type LayerStats struct {
 	NACKs, PLIs uint64
 	// Spatial is how many spatial layers the stream holds, 0 where it doesn't say.
 	Spatial int
+	// Bitrate is what a subscription of a spatial and temporal layer costs, in bits per second of the last second. A stream
+	// that tells no layers has everything in [0][0].
+	Bitrate [codec.MaxSpatial + 1][codec.MaxTemporal + 1]uint64
 	Live    bool
 }
 
@@ -154,6 +158,11 @@ func (pub *publication) snapshot(now time.Duration) PublicationStats {
 			l.mu.Unlock()
 			out.Layers[i].Live = l.live(now)
 			out.Layers[i].Spatial = int(l.spatial.Load())
+			for s := range out.Layers[i].Bitrate {
+				for t := range out.Layers[i].Bitrate[s] {
+					out.Layers[i].Bitrate[s][t] = l.bitrate(uint8(s), uint8(t), now)
+				}
+			}
 		}
 	}
 	return out
