@@ -10,9 +10,11 @@
 //  3. ingest.go: what the packet is comes from the session description (description.go): m-line by mid or SSRC, simulcast
 //     layer by rid, payload type, header extensions. RTX is unwrapped. The packet is copied once into a pooled buffer,
 //     numbered ([anytime/sfu/history.Reception]), checked for gaps ([anytime/sfu/history.Missing]), parsed
-//     ([anytime/sfu/codec.Parse]) and kept ([anytime/sfu/history.Packets]).
+//     ([anytime/sfu/codec.Parse]) and kept ([anytime/sfu/history.Packets]). layers.go reads the dependency descriptor of
+//     streams with several layers, and keeps packets back that came before the structure of theirs.
 //  4. publication.go: fan-out reads a list that is copied on write. No lock is shared between subscribers.
-//  5. subscription.go: [anytime/sfu/forward.Forwarder] drops it or gives it the subscription's own numbers.
+//  5. subscription.go: [anytime/sfu/forward.Forwarder] drops it or gives it the subscription's own numbers. Which simulcast
+//     layer, and which spatial layer of a stream that holds several, follows from the subscriber's settings.
 //  6. egress.go: runs gather per peer connection until the frame's marker, 16 segments or the batch delay; transport-wide
 //     sequence numbers and send times are written.
 //  7. transport.go, the seam above: [pionSink] gives the run to Pion's SRTP session. A plane of our own, with a socket per
@@ -26,7 +28,7 @@
 // Control comes from signaling through [Server.Join] and the methods of [Participant] and returns as [Event] values.
 // negotiation.go offers m-lines for subscriptions, one offer at a time; sections.go finds them in the client's own offers
 // where it has one peer connection for both directions; media.go says which codecs and extensions we
-// speak; data.go carries data channels.
+// speak; tune.go brings a track's announced codec and audio settings into the answer to its publisher; data.go carries data channels.
 //
 // Goroutines: Pion's own, one per server for speaker intervals, and one per participant while there is something to
 // offer. Timers need none while they wait.

@@ -3,6 +3,7 @@ package sfu
 import (
 	"time"
 
+	"anytime/sfu/codec"
 	"anytime/sfu/forward"
 )
 
@@ -58,7 +59,12 @@ type LayerStats struct {
 	Jitter       time.Duration
 	// NACKs and PLIs count the requests that we sent.
 	NACKs, PLIs uint64
-	Live        bool
+	// Spatial is how many spatial layers the stream holds, 0 where it doesn't say.
+	Spatial int
+	// Bitrate is what a subscription of a spatial and temporal layer costs, in bits per second of the last second. A stream
+	// that tells no layers has everything in [0][0].
+	Bitrate [codec.MaxSpatial + 1][codec.MaxTemporal + 1]uint64
+	Live    bool
 }
 
 // SubscriptionStats counts one forwarded track.
@@ -67,6 +73,8 @@ type SubscriptionStats struct {
 	Packets, Bytes uint64
 	// Layer is the simulcast layer being forwarded, -1 for none; Target the one wanted.
 	Layer, Target int
+	// Spatial and Temporal are the highest layers being forwarded of a stream that holds several, -1 for none.
+	Spatial, Temporal int
 	// Switches counts starts and changes of layer.
 	Switches uint64
 	// NACKs and PLIs count the requests that the subscriber sent; Resent the packets sent again, Gone those no longer stored.
@@ -149,6 +157,12 @@ func (pub *publication) snapshot(now time.Duration) PublicationStats {
 			out.Layers[i].SSRC = l.ssrc
 			l.mu.Unlock()
 			out.Layers[i].Live = l.live(now)
+			out.Layers[i].Spatial = int(l.spatial.Load())
+			for s := range out.Layers[i].Bitrate {
+				for t := range out.Layers[i].Bitrate[s] {
+					out.Layers[i].Bitrate[s][t] = l.bitrate(uint8(s), uint8(t), now)
+				}
+			}
 		}
 	}
 	return out
@@ -158,9 +172,12 @@ func (s *subscription) snapshot() SubscriptionStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := s.stats
-	out.TrackID, out.Layer, out.Target = s.pub.id, -1, -1
+	out.TrackID, out.Layer, out.Target, out.Spatial, out.Temporal = s.pub.id, -1, -1, -1, -1
 	if s.out != nil {
 		out.Layer, out.Target = s.out.forwarder.Current(), s.out.forwarder.Target()
+		if spatial, temporal, ok := s.out.forwarder.Layers(); ok {
+			out.Spatial, out.Temporal = int(spatial), int(temporal)
+		}
 	}
 	return out
 }

@@ -6,9 +6,12 @@
 //
 //  1. The owner numbers it ([anytime/sfu/history.Reception]), parses it ([anytime/sfu/codec.Parse]), asks the track's
 //     [Timeline] for its capture time, and fills one [Packet], which all subscriptions share read-only (packet.go).
-//  2. [Forwarder.Forward] (forwarder.go) finds the layer: start, stay, switch or wait for a keyframe.
+//  2. [Forwarder.Forward] (forwarder.go) finds the layer: start, stay, switch or wait for a keyframe. Of a stream that holds
+//     several spatial and temporal layers, svc.go lets those pass that are wanted and can be decoded.
 //  3. sequence.go gives the packet its outgoing number: gaps of loss stay gaps, deliberate drops leave none.
 //  4. The owner sends it, and puts [Decision.Sent] into the subscription's [anytime/sfu/history.Sent].
+//
+// [Rates] (rates.go) measures what the layers of a stream cost, for whoever chooses among them.
 //
 // Sender reports go through clock.go: [SenderClock] brings a participant's NTP time into server time, [Timeline] keeps
 // one line per layer, [Forwarder.SenderReport] answers what the subscription's own report must say.

@@ -78,8 +78,11 @@ type selector struct {
 
 // group is what is known of the pictures from one keyframe to the next.
 type group struct {
-	broken uint8 // by spatial layer: a frame was left out
-	apart  bool  // spatial layers don't depend on each other but in the keyframe (the _KEY modes)
+	broken uint8     // by spatial layer: a frame was left out …
+	since  [8]uint32 // … at this timestamp
+	passed uint8     // by spatial layer: a frame passed …
+	newest [8]uint32 // … the newest at this timestamp
+	apart  bool      // spatial layers don't depend on each other but in the keyframe (the _KEY modes)
 }
 
 // picture is what was decided on the frames of one timestamp.
@@ -337,16 +340,21 @@ func (s *selector) contains(a, b int) bool {
 	return true
 }
 
-// referencesSent reports whether all frames that d's refers to were sent; those that are missing count if pending is set.
+// referencesSent reports whether all frames that d's refers to were sent; those that are missing count if pending is set,
+// or if the picture refers to no other: the lower layers of a keyframe may be on their way.
 func (s *selector) referencesSent(d *codec.Dependency, pending bool) bool {
 	number := s.extend(d.Frame)
+	within := true
+	for _, diff := range d.References() {
+		within = within && int(diff) <= int(d.Spatial)
+	}
 	for _, diff := range d.References() {
 		r := number - int64(diff)
 		switch s.fateOf(r) {
 		case fateDropped:
 			return false
 		case fateUnknown:
-			if !pending && r != number-1 { // the lower layer of the same picture may be on its way
+			if !pending && !within {
 				return false
 			}
 		}
@@ -363,7 +371,7 @@ func (s *selector) admit(d *codec.Dependency, target int) bool {
 		for _, diff := range d.References() {
 			// A reference that is missing was either lost, and then passes when it comes, or came before the target was joined.
 			r := number - int64(diff)
-			if f := s.fateOf(r); f == fateDropped || f == fateUnknown && r < s.joined && number-r < recentFrames {
+			if f := s.fateOf(r); f == fateDropped || f == fateUnknown && r < s.joined && number >= s.joined && number-r < recentFrames {
 				pass = false
 			}
 		}
@@ -418,15 +426,11 @@ func (s *selector) changeIndexed(p *Packet) {
 		s.top, s.topShort = s.seen, 0
 	}
 	s.seen = d.Spatial
-	if wanted != spatial {
-		// The highest layer that there is decides, since no more is left out above it.
-		if s.group.broken>>min(wanted, s.top)&1 == 0 {
-			spatial = wanted
-		} else {
-			s.stuck = true
-		}
-	} else if s.group.broken>>min(spatial, s.top)&1 != 0 {
-		s.stuck = true // the publisher stopped the layer, and the one below, now the highest, was left out
+	if s.group.broken>>min(wanted, spatial, s.top)&1 == 0 && wanted <= spatial {
+		spatial = wanted
+	} else {
+		// Up, or down to a layer that was left out; or the publisher stopped the highest one, and the one below was.
+		s.stuck = true
 	}
 	// U: "switching up point": what follows in higher temporal layers depends on nothing above this one that went before.
 	if s.temporal < temporal || d.LayerSync && d.Temporal <= temporal {
@@ -451,12 +455,21 @@ func (s *selector) admitIndexed(p *Packet, in operating) bool {
 	if d.Temporal > temporal {
 		return false
 	}
-	bit := uint8(1) << d.Spatial
-	if d.Spatial > spatial || d.Predicted && g.broken&bit != 0 ||
-		// Z: nothing above refers to it, nor will it between keyframes.
-		g.apart && d.Predicted && d.NotForAbove && d.Spatial < min(spatial, s.top) {
-		g.broken |= bit
+	l, bit := d.Spatial, uint8(1)<<d.Spatial
+	broken := d.Predicted && g.broken&bit != 0 && int32(p.Timestamp-g.since[l]) >= 0
+	// Z: nothing above refers to it, nor will it between keyframes. But newer frames of its own layer may.
+	spare := g.apart && d.Predicted && d.NotForAbove && l < min(spatial, s.top) &&
+		(g.passed&bit == 0 || int32(p.Timestamp-g.newest[l]) > 0)
+	if l > spatial || broken || spare {
+		if g.broken&bit == 0 || int32(p.Timestamp-g.since[l]) < 0 {
+			g.broken |= bit
+			g.since[l] = p.Timestamp
+		}
 		return false
+	}
+	if g.passed&bit == 0 || int32(p.Timestamp-g.newest[l]) > 0 {
+		g.passed |= bit
+		g.newest[l] = p.Timestamp
 	}
 	return true
 }

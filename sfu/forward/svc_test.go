@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"anytime/sfu/codec"
-	"anytime/sfu/codec/codectest"
+	"anytime/sfu/codectest"
 )
 
 // svcSource sends all layers of one mode as one stream, told by dependency descriptors or by VP9's layer indices.

@@ -281,3 +281,10 @@ func (w *bits) nonSymmetric(v, n uint64) {
 		w.put(v+m, size)
 	}
 }
+
+// Indication returns what the frame is to a decode target: spatial layer times the number of temporal layers, plus the
+// temporal layer.
+func (f *Frame) Indication(target int) codec.Indication { return f.indications[target] }
+
+// Chain returns how many frames ago the frame before in a spatial layer's chain was, 0 for none.
+func (f *Frame) Chain(spatial int) int { return f.chains[spatial] }
