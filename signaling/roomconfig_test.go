@@ -12,7 +12,9 @@ import (
 // TestTokenMakesTheRoom: the first join's token says how the room is; later ones don't change it.
 func TestTokenMakesTheRoom(t *testing.T) {
 	w := newWorld(t, nil)
-	with := func(c *wire.RoomConfiguration) func(*wire.Claims) { return func(claims *wire.Claims) { claims.Room = c } }
+	with := func(c *wire.RoomConfiguration) func(*wire.Claims) {
+		return func(claims *wire.Claims) { claims.Room = c }
+	}
 	ann := w.join("r", "ann", with(&wire.RoomConfiguration{EmptyTimeout: 60, DepartureTimeout: 30, MaxParticipants: 2, Metadata: "m",
 		Egress: &wire.RoomEgress{}}), nil)
 	if r := ann.joined.Room; r.EmptyTimeout != 60 || r.DepartureTimeout != 30 || r.MaxParticipants != 2 || r.Metadata != "m" {
