@@ -140,6 +140,14 @@ func (p *Participant) whereabouts() *room {
 	return p.room
 }
 
+// rooms are the places in which the publication is found.
+func (pub *publication) rooms() []place {
+	if list := pub.places.Load(); list != nil {
+		return *list
+	}
+	return nil
+}
+
 // appear shows the publication in a room. The owner's lock is held.
 func (pub *publication) appear(r *room) bool {
 	if !r.addPublication(pub) {
@@ -149,14 +157,14 @@ func (pub *publication) appear(r *room) bool {
 	if pub.cfg.Kind == Audio {
 		at.voice = r.listen(pub.owner.cfg.ID)
 	}
-	list := append(slices.Clone(*pub.places.Load()), at)
+	list := append(slices.Clone(pub.rooms()), at)
 	pub.places.Store(&list)
 	return true
 }
 
 // vanish takes it out of a room. The owner's lock is held.
 func (pub *publication) vanish(r *room) {
-	old := *pub.places.Load()
+	old := pub.rooms()
 	list := slices.DeleteFunc(slices.Clone(old), func(at place) bool { return at.room == r })
 	pub.places.Store(&list)
 	for _, at := range old {
@@ -175,7 +183,7 @@ func (at place) leave(pub *publication) {
 
 // heard tells the rooms how loud a packet of the track is.
 func (pub *publication) heard(level uint8, length time.Duration) {
-	for _, at := range *pub.places.Load() {
+	for _, at := range pub.rooms() {
 		at.room.observe(at.voice, level, length)
 	}
 }
@@ -187,7 +195,7 @@ func (pub *publication) dropStrangers() {
 	pub.mu.Unlock()
 	for _, s := range subs {
 		in := s.p.whereabouts()
-		if !slices.ContainsFunc(*pub.places.Load(), func(at place) bool { return at.room == in }) {
+		if !slices.ContainsFunc(pub.rooms(), func(at place) bool { return at.room == in }) {
 			s.p.drop(s)
 		}
 	}

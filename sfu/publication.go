@@ -73,7 +73,7 @@ type publication struct {
 	cfg   PublicationConfig
 	id    string
 	owner *Participant
-	// places are the rooms in which it is found. The list is copied on write, with the owner's lock held.
+	// places are the rooms in which it is found, see rooms. The list is copied on write, with the owner's lock held.
 	places atomic.Pointer[[]place]
 
 	// started holds the subscriptions that are fed. It is copied on write, so that fan-out takes no lock.
@@ -96,7 +96,6 @@ func newPublication(p *Participant, cfg PublicationConfig) *publication {
 	slices.SortFunc(pub.cfg.Layers, func(a, b Layer) int { return int(a.Quality) - int(b.Quality) })
 	pub.muted.Store(cfg.Muted)
 	pub.started.Store(new([]*subscription))
-	pub.places.Store(new([]place))
 	return pub
 }
 
@@ -203,7 +202,7 @@ func (pub *publication) end() []*subscription {
 	pub.wanted = nil
 	pub.started.Store(new([]*subscription))
 	pub.mu.Unlock()
-	for _, at := range *pub.places.Load() {
+	for _, at := range pub.rooms() {
 		at.leave(pub)
 	}
 	for i := range pub.layers {
@@ -219,7 +218,7 @@ func (pub *publication) setMuted(muted bool) {
 		return
 	}
 	if muted && pub.cfg.Kind == Audio {
-		for _, at := range *pub.places.Load() {
+		for _, at := range pub.rooms() {
 			at.room.silence(at.voice)
 		}
 	}

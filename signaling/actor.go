@@ -25,6 +25,7 @@ type actor struct {
 	calls    map[string]rpcCall   // by request id: the server's own RPCs under way
 	expected int                  // participants of other rooms that are on their way here
 	moved    map[string]string    // by participant id: sessions that have moved, and where to
+	showings int                  // how many of the sessions' tracks are shown in further rooms
 	guests   map[string]guestOf   // by participant id: participants of other rooms that are shown here
 	data     dataLog              // reliable data of the last seconds
 	queue    []room.Effect        // effects being carried out

@@ -16,7 +16,12 @@
 //     events, come back into the mailbox.
 //
 // Data packets arrive as media events, are stamped with their sender in data.go and leave through
-// the workers of their recipients.
+// the workers of their recipients. Reliable ones are kept for a while (datalog.go), for clients that
+// come back and lack some.
+//
+// What a session's connection, worker and media have to say goes through its inbox (inbox.go) to the
+// room that it is in: the server API may move it to another (move.go). A participant that is forwarded
+// to a second room is mirrored there (forward.go).
 //
 // A connection that is lost detaches its participant, who stays with all media for the departure
 // grace; a resume attaches a new connection (session.go). Tokens are refreshed while a participant

@@ -55,6 +55,7 @@ func (a *actor) show(s *session, to destination, done chan<- error) error {
 	}
 	sh := &showing{name: to.name, id: to.id, done: done}
 	s.shown = append(s.shown, sh)
+	a.showings++
 	s.worker.always(func(p Peer) {
 		err := error(twirp.Errorf(twirp.Unavailable, "the participant has no media"))
 		if p != nil {
@@ -83,6 +84,9 @@ func (sh *showing) answer(err error) {
 
 // tellShowings tells other rooms what has changed about participants that they show.
 func (a *actor) tellShowings() {
+	if a.showings == 0 {
+		return
+	}
 	for _, s := range a.sessions {
 		for _, sh := range slices.Clone(s.shown) {
 			info, ok := a.room.Participant(s.id)
@@ -108,6 +112,7 @@ func (a *actor) tellShowings() {
 // hide ends a showing.
 func (a *actor) hide(s *session, sh *showing, reason room.Reason) {
 	s.shown = slices.DeleteFunc(s.shown, func(o *showing) bool { return o == sh })
+	a.showings--
 	s.worker.do(func(p Peer) { p.Hide(sh.id) })
 	sh.answer(twirp.Errorf(twirp.NotFound, "the participant has left"))
 	gone := room.Info{Profile: room.Profile{ID: s.id, Identity: s.identity}, State: room.Departed, Reason: reason}

@@ -104,6 +104,9 @@ func TestForwardingEnds(t *testing.T) {
 				if n := len(a.sessions[ann.id].shown); n != 0 {
 					t.Errorf("%d showings are left", n)
 				}
+				if a.showings != 0 {
+					t.Errorf("%d showings are counted", a.showings)
+				}
 			})
 		})
 	}

@@ -179,6 +179,7 @@ func (a *actor) moveIn(v *voyage, roomID string, moved error) {
 	s.log = a.log.With("participant", s.id, "identity", s.identity)
 	s.refreshAt = now.Add(a.srv.cfg.TokenLifetime / 2)
 	a.sessions[s.id], s.moving = s, false
+	delete(a.moved, s.id) // it is back: whoever looks for it here has found it
 	effects, err := a.room.MoveIn(now, v.transfer)
 	if err != nil {
 		delete(a.sessions, s.id)

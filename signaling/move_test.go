@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -130,6 +131,25 @@ func TestMoveOfAnUnawareClient(t *testing.T) {
 		t.Errorf("told %v with %+v, %v", m, claims, err)
 	}
 	back.sync()
+
+	// Back again, and gone: rooms don't send whoever looks for it to and fro.
+	if code := w.call("MoveParticipant", wire.Grant{RoomAdmin: true, Room: "other", DestinationRoom: "r"},
+		&wire.MoveParticipantRequest{Room: "other", Identity: "ann", DestinationRoom: "r"}, &wire.MoveParticipantResponse{}); code != "" {
+		t.Fatalf("back: %q", code)
+	}
+	back.until("room_moved", func(m *wire.SignalResponse) bool { return m.GetRoomMoved().GetRoom().GetName() == "r" })
+	back.send(&wire.SignalRequest{Message: &wire.RequestLeave{Leave: &wire.LeaveRequest{}}})
+	back.closed()
+	for _, room := range []string{"r", "other"} {
+		ws, _, err := w.dial(token(t, room, "ann", nil), url.Values{"reconnect": {"1"}, "sid": {ann.id}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ws.Close()
+		if leave := (&peer{t: t, w: w.world, ws: ws}).read().GetLeave(); leave.GetReason() != wire.ReasonStateMismatch {
+			t.Errorf("resumed in %s: %v", room, leave)
+		}
+	}
 }
 
 // TestMovesThatFail leave everything as it was.

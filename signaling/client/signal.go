@@ -212,6 +212,8 @@ func (c *Client) handle(m *wire.SignalResponse) {
 		c.token = m.RefreshToken
 		c.mu.Unlock()
 		c.update(func(*State) {})
+	case *wire.ResponseRoomMoved:
+		c.moved(m.RoomMoved)
 	default:
 		c.update(func(st *State) { view(st, m) })
 	}

@@ -4,8 +4,7 @@
 // their order.
 //
 //  1. Join, Resume, Detach, Leave, Remove, TransportChanged, Mirror and Tick move participants
-//     (membership.go).
-//     MoveOut and MoveIn take one from a room to another (move.go).
+//     (membership.go); MoveOut and MoveIn take one from a room to another (move.go).
 //  2. AddTrack, TrackStarted, TrackEnded, SetMuted and UpdateTrack move publications (publish.go).
 //  3. UpdateSubscription, Configure, SetSubscriptionPermission, Subscribed and SubscriptionFailed
 //     move subscriptions (subscribe.go).
@@ -19,6 +18,6 @@
 // closed only after nobody is subscribed to it any more.
 //
 // A participant is local, with a connection and media on this node, or remote: a mirror of a
-// participant that lives on another node. Messages go to local participants alone; tracks of remote
+// participant that lives on another node, or that another room of this one forwards. Messages go to local participants alone; tracks of remote
 // ones can be subscribed like any other.
 package room

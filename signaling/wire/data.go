@@ -4,14 +4,26 @@ import lk "github.com/livekit/protocol/livekit"
 
 // What data packets carry beside an application's bytes.
 type (
-	ChatMessage      = lk.ChatMessage
-	MetricsBatch     = lk.MetricsBatch
-	StreamHeader     = lk.DataStream_Header
-	TextHeader       = lk.DataStream_TextHeader
-	StreamTextHeader = lk.DataStream_Header_TextHeader
-	DataChat         = lk.DataPacket_ChatMessage
-	DataMetrics      = lk.DataPacket_Metrics
-	DataStreamHeader = lk.DataPacket_StreamHeader
+	ChatMessage          = lk.ChatMessage
+	EncryptedPacket      = lk.EncryptedPacket
+	MetricsBatch         = lk.MetricsBatch
+	StreamHeader         = lk.DataStream_Header
+	StreamChunk          = lk.DataStream_Chunk
+	StreamTrailer        = lk.DataStream_Trailer
+	TextHeader           = lk.DataStream_TextHeader
+	ByteHeader           = lk.DataStream_ByteHeader
+	StreamTextHeader     = lk.DataStream_Header_TextHeader
+	StreamByteHeader     = lk.DataStream_Header_ByteHeader
+	Transcription        = lk.Transcription
+	TranscriptionSegment = lk.TranscriptionSegment
+
+	DataChat          = lk.DataPacket_ChatMessage
+	DataEncrypted     = lk.DataPacket_EncryptedPacket
+	DataMetrics       = lk.DataPacket_Metrics
+	DataStreamHeader  = lk.DataPacket_StreamHeader
+	DataStreamChunk   = lk.DataPacket_StreamChunk
+	DataStreamTrailer = lk.DataPacket_StreamTrailer
+	DataTranscription = lk.DataPacket_Transcription
 )
 
 // Sender is who sends a data packet, as the server knows.
