@@ -354,7 +354,9 @@ func TestResumeKeepsEverything(t *testing.T) {
 			// The order of what came.
 			var kinds []string
 			for _, m := range atBobs.from("reconnect") {
-				kinds = append(kinds, wire.ResponseKind(m))
+				if m.GetAnswer() == nil { // to the client's own restart, which may come at any time
+					kinds = append(kinds, wire.ResponseKind(m))
+				}
 				if p := m.GetTrackPublished(); p != nil && (p.GetCid() != "pending" || p.GetTrack().GetSid() != pending) {
 					t.Errorf("told of %v, expected %s again", p, pending)
 				}
