@@ -20,6 +20,10 @@ const (
 	keyframeTries = 20
 )
 
+// A keyframe that came a moment ago is not kept and sent to newcomers from the history: all pictures since would have to go
+// along in a burst, and a receiver that begins with old pictures takes their lateness for the network's delay, which it
+// then keeps adding.
+
 // keyframeRequests coalesces the wishes of all subscriptions for a keyframe of one layer: the first is passed on at
 // once, the others wait for its answer; it is repeated until a keyframe comes. It is pure but for its lock.
 type keyframeRequests struct {
