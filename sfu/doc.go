@@ -27,9 +27,11 @@
 //
 // Control comes from signaling through [Server.Join] and the methods of [Participant] and returns as [Event] values.
 // negotiation.go offers m-lines for subscriptions, one offer at a time; sections.go finds them in the client's own offers
-// where it has one peer connection for both directions; media.go says which codecs and extensions we speak; tune.go
-// brings a track's announced codec and audio settings into the answer to its publisher; data.go carries data channels,
-// channel.go what is sent on them. move.go takes a participant into another room, and shows its tracks in further ones.
+// where it has one peer connection for both directions, and asking.go asks it for more of them; media.go says which codecs
+// and extensions we speak; lean.go shows Pion no more of an offer than it needs; tune.go brings a track's announced codec
+// and audio settings into the answer to its publisher; paths.go follows clients whose address changes; data.go carries data
+// channels, channel.go what is sent on them. move.go takes a participant into another room, and shows its tracks in
+// further ones.
 //
 // Goroutines: Pion's own, one per server for speaker intervals, and one per participant while there is something to
 // offer. Timers need none while they wait.

@@ -184,7 +184,7 @@ func (s *Server) newPeer(target Target, fullICE bool, hooks peerHooks) (*webrtc.
 	e.SetIncludeLoopbackCandidate(true) // the list of announced addresses decides
 	e.SetLite(!fullICE)
 	e.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	var path paths
+	path := paths{lite: !fullICE}
 	e.SetICEBindingRequestHandler(func(m *stun.Message, _, remote ice.Candidate, _ *ice.CandidatePair) bool {
 		return path.request(m, remote)
 	})

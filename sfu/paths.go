@@ -15,20 +15,32 @@ const pathSilence = time.Second
 // paths follows a client whose address changes without its knowledge: a NAT has lost its mapping. Its checks then come from
 // the new address, but only libwebrtc nominates in each of them; others nominate once (RFC 8445 section 8.1.1), and a lite
 // agent would send to the dead address for ever. The checks are authenticated by the ICE password, so the new address is
-// the client's. It is used on the agent's goroutine alone.
+// the client's.
+//
+// After an ICE restart media goes to where the first check came from, until the client nominates: that is a round trip
+// later with libwebrtc, 200 ms with Pion, and media stood still meanwhile. A lite agent is proven no address otherwise
+// either. A full one waits until its own check has come back.
+//
+// It is used on the agent's goroutine alone.
 type paths struct {
+	lite      bool
 	username  string // of the ICE generation
+	restarted bool
 	nominated ice.Candidate
 }
 
 // request takes a connectivity check and reports whether its path is to be used from now on.
 func (p *paths) request(m *stun.Message, remote ice.Candidate) bool {
 	if name, err := m.Get(stun.AttrUsername); err != nil || string(name) != p.username {
-		p.username, p.nominated = string(name), nil // ICE was restarted
+		p.restarted = p.username != ""
+		p.username, p.nominated = string(name), nil
 	}
 	switch {
 	case m.Contains(stun.AttrUseCandidate):
 		p.nominated = remote // and Pion has taken it
+	case p.nominated == nil && p.restarted && p.lite:
+		p.nominated = remote
+		return true
 	case p.nominated == nil || p.nominated == remote:
 	case time.Since(p.nominated.LastReceived()) > pathSilence:
 		p.nominated = remote

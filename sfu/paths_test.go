@@ -29,7 +29,7 @@ func TestPaths(t *testing.T) {
 		return m
 	}
 	wlan, mobile, third := &heardCandidate{}, &heardCandidate{}, &heardCandidate{}
-	var p paths
+	p := paths{lite: true}
 	for i, step := range []struct {
 		username  string
 		nominates bool
@@ -45,7 +45,8 @@ func TestPaths(t *testing.T) {
 		{"a:b", false, mobile, 2 * pathSilence, true},
 		{"a:b", false, mobile, 2 * pathSilence, false}, // it is in use
 		{"a:b", true, third, 2 * pathSilence, false},
-		{"c:d", false, mobile, 2 * pathSilence, false}, // a restart: the client decides anew
+		{"c:d", false, mobile, 2 * pathSilence, true}, // a restart: the first will do until the client decides anew
+		{"c:d", false, third, 0, false},
 		{"c:d", true, wlan, 0, false},
 		{"c:d", false, mobile, 2 * pathSilence, true},
 	} {
@@ -53,5 +54,10 @@ func TestPaths(t *testing.T) {
 		if got := p.request(check(step.username, step.nominates), step.from); got != step.want {
 			t.Errorf("step %d: switched %v, want %v", i, got, step.want)
 		}
+	}
+	full := paths{}
+	full.request(check("a:b", true), wlan)
+	if full.request(check("c:d", false), mobile) {
+		t.Error("a full agent sends to an address that it hasn't checked")
 	}
 }

@@ -443,11 +443,14 @@ func (l *layer) releaseEvicted() {
 }
 
 // requestKeyframe asks the publisher for a keyframe, unless one is on its way.
-func (l *layer) requestKeyframe(now time.Duration) {
+func (l *layer) requestKeyframe(now time.Duration) { l.wantKeyframe(now, false) }
+
+// wantKeyframe is requestKeyframe, for a newcomer or for one who sees something already.
+func (l *layer) wantKeyframe(now time.Duration, newcomer bool) {
 	if l.pub.cfg.Kind != Video || l.pub.muted.Load() {
 		return
 	}
-	send, due := l.keyframes.want(now, l.pub.owner.rtt())
+	send, due := l.keyframes.want(now, l.pub.owner.rtt(), newcomer)
 	l.askKeyframe(send, due)
 }
 

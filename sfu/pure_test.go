@@ -14,12 +14,12 @@ import (
 func TestKeyframeRequests(t *testing.T) {
 	const ms = time.Millisecond
 	var k keyframeRequests
-	send, due := k.want(1000*ms, 50*ms)
+	send, due := k.want(1000*ms, 50*ms, false)
 	if !send || due != 1500*ms {
 		t.Fatalf("the first wish: %v, %v", send, due)
 	}
 	for at := 1001 * ms; at < 1500*ms; at += 50 * ms {
-		if send, due := k.want(at, 50*ms); send || due != 0 {
+		if send, due := k.want(at, 50*ms, false); send || due != 0 {
 			t.Fatalf("a wish at %v while one is under way: %v, %v", at, send, due)
 		}
 	}
@@ -34,11 +34,11 @@ func TestKeyframeRequests(t *testing.T) {
 		t.Fatalf("answered: %v, %v", send, due)
 	}
 	// One who comes just after a request waits for the spacing, or the round trip where that is longer.
-	if send, due = k.want(1600*ms, 50*ms); send || due != 2000*ms {
+	if send, due = k.want(1600*ms, 50*ms, false); send || due != 2000*ms {
 		t.Fatalf("soon after the last: %v, %v", send, due)
 	}
 	k.came()
-	if send, due = k.want(1700*ms, 2*time.Second); send || due != 4500*ms {
+	if send, due = k.want(1700*ms, 2*time.Second, false); send || due != 4500*ms {
 		t.Fatalf("over a long round trip: %v, %v", send, due)
 	}
 }
@@ -46,7 +46,7 @@ func TestKeyframeRequests(t *testing.T) {
 func TestKeyframeRequestsBackOffAndGiveUp(t *testing.T) {
 	var k keyframeRequests
 	now := time.Second
-	_, due := k.want(now, 0)
+	_, due := k.want(now, 0, false)
 	n, longest := 1, time.Duration(0)
 	for due != 0 {
 		longest = max(longest, due-now)
@@ -62,8 +62,64 @@ func TestKeyframeRequestsBackOffAndGiveUp(t *testing.T) {
 	if n != keyframeTries || longest > keyframeBackoff || longest < time.Second {
 		t.Errorf("%d requests, at most %v apart", n, longest)
 	}
-	if send, _ := k.want(now+time.Minute, 0); !send {
+	if send, _ := k.want(now+time.Minute, 0, false); !send {
 		t.Error("a new wish after giving up isn't passed on")
+	}
+}
+
+// TestKeyframesForNewcomers: who sees nothing waits less, but newcomers don't have the publisher send keyframes alone.
+func TestKeyframesForNewcomers(t *testing.T) {
+	const ms, rtt = time.Millisecond, 20 * time.Millisecond
+	var k keyframeRequests
+	now := 1000 * ms
+	if send, _ := k.want(now, rtt, true); !send {
+		t.Fatal("the first is not passed on")
+	}
+	k.came()
+	// One who sees something waits for the spacing; a newcomer after it brings the request forward.
+	if send, due := k.want(now+10*ms, rtt, false); send || due != now+keyframeSpacing {
+		t.Fatalf("one who sees something: %v, %v", send, due)
+	}
+	if send, due := k.want(now+20*ms, rtt, true); send || due != now+newcomerSpacing {
+		t.Fatalf("a newcomer: %v, %v", send, due)
+	}
+	if send, due := k.due(now+newcomerSpacing, rtt); !send || due != now+newcomerSpacing+keyframeSpacing {
+		t.Fatalf("in time: %v, %v", send, due)
+	}
+	k.came()
+	// Twenty a second for ten seconds: a few go quickly, then they share.
+	count := 0
+	start := now + time.Minute
+	due := time.Duration(0)
+	for at := start; at < start+10*time.Second; at += 10 * ms {
+		send, next := false, time.Duration(0)
+		if due != 0 && at >= due {
+			due = 0
+			if send, next = k.due(at, rtt); next != 0 {
+				due = next
+			}
+		}
+		if !send && at%(50*ms) == 0 {
+			if send, next = k.want(at, rtt, true); next != 0 {
+				due = next
+			}
+		}
+		if send {
+			count++
+			k.came()
+			due = 0
+		}
+	}
+	// The spacing allows 20, the burst adds 6, and 10 come back in 10 s.
+	if count < 20 || count > 36 {
+		t.Errorf("%d requests in 10 s", count)
+	}
+	// Over a long round trip the answer to the last request is still on its way.
+	k = keyframeRequests{}
+	k.want(now, time.Second, true)
+	k.came()
+	if send, due := k.want(now+200*ms, time.Second, true); send || due != now+1500*ms {
+		t.Errorf("over a long round trip: %v, %v", send, due)
 	}
 }
 

@@ -362,10 +362,11 @@ func (s *subscription) retarget(now time.Duration) {
 	st.forwarder.SetTarget(s.pub.nearest(s.pub.wish(s.settings), now), forward.AllTemporal)
 	st.forwarder.SetSpatial(s.pub.spatialWish(st.forwarder.Target(), s.settings))
 	layer, needed := st.forwarder.NeedsKeyframe()
+	newcomer := st.forwarder.Current() < 0
 	s.mu.Unlock()
 	if needed {
 		if l := s.pub.layers[layer].Load(); l != nil {
-			l.requestKeyframe(now)
+			l.wantKeyframe(now, newcomer)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package signaling
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -276,7 +277,15 @@ func (a *actor) onSyncState(s *session, m *wire.SignalRequest) error {
 			return nil
 		}
 	}
-	if u := state.GetSubscription(); len(u.GetTrackSids()) > 0 || len(u.GetParticipantTracks()) > 0 {
+	u := state.GetSubscription()
+	if !u.GetSubscribe() && s.query.Client.GetSdk() == wire.SDKSwift {
+		// Swift lists every track that it has not attached yet, which a resume may simply have been too
+		// quick for: unsubscribing would silence it for good. What was said by hand is known here anyway.
+		u = &wire.UpdateSubscription{TrackSids: slices.DeleteFunc(slices.Clone(u.GetTrackSids()), func(id string) bool {
+			return !a.room.Unwanted(s.id, id)
+		})}
+	}
+	if len(u.GetTrackSids()) > 0 || len(u.GetParticipantTracks()) > 0 {
 		if err := a.updateSubscription(s, u); err != nil {
 			return err
 		}

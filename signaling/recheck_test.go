@@ -3,6 +3,7 @@ package signaling
 import (
 	"context"
 	"errors"
+	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -110,4 +111,32 @@ func TestStalledSubscriptionIsToldAndStays(t *testing.T) {
 	if !subscribed || media.did("unsubscribe "+track.Sid) {
 		t.Error("it was given up")
 	}
+}
+
+// TestSwiftListsTracksThatItHasNotAttachedYet in the sync_state of a resume; that must not silence them.
+func TestSwiftListsTracksThatItHasNotAttachedYet(t *testing.T) {
+	w := newWorld(t, nil)
+	ann := w.join("r", "ann", nil, nil)
+	bob := w.join("r", "bob", nil, url.Values{"sdk": {"swift"}})
+	unsubscribe := func(id string) *wire.UpdateSubscription { return &wire.UpdateSubscription{TrackSids: []string{id}} }
+	fresh := ann.publish("one", wire.TrackAudio, wire.SourceMicrophone)
+	unwanted := w.join("r", "eve", nil, nil).publish("two", wire.TrackVideo, wire.SourceCamera)
+	media := w.media.peer(bob.id)
+	for _, track := range []*wire.TrackInfo{fresh, unwanted} {
+		eventually(t, "the subscription", func() bool { return media.did("subscribe " + track.Sid) })
+	}
+	bob.send(&wire.SignalRequest{Message: &wire.RequestSubscription{Subscription: unsubscribe(unwanted.Sid)}})
+	bob.sync()
+	_ = bob.ws.UnderlyingConn().Close()
+	bob = w.resume(bob)
+	both := unsubscribe(fresh.Sid)
+	both.TrackSids = append(both.TrackSids, unwanted.Sid)
+	bob.send(&wire.SignalRequest{Message: &wire.RequestSyncState{SyncState: &wire.SyncState{Subscription: both}}})
+	bob.sync()
+	w.srv.ask("r", func(a *actor) {
+		if !a.room.IsSubscribed(bob.id, fresh.Sid) || a.room.IsSubscribed(bob.id, unwanted.Sid) {
+			t.Errorf("subscribed to the new track %v, to the unwanted one %v",
+				a.room.IsSubscribed(bob.id, fresh.Sid), a.room.IsSubscribed(bob.id, unwanted.Sid))
+		}
+	})
 }

@@ -14,9 +14,6 @@ import (
 	"anytime/signaling/wire"
 )
 
-// modes are the ways a client can be connected.
-var modes = map[string]func(*client.Config, *wire.Claims){"dual": nil, "single": single(1, 1)}
-
 // numbered is a reliable packet as SDKs send it, with a sequence of the sender's.
 func numbered(sequence uint32, text string, to ...string) *wire.DataPacket {
 	return &wire.DataPacket{Sequence: sequence, DestinationIdentities: to,
@@ -59,11 +56,11 @@ func (r *receiver) inOrder(t *testing.T) {
 // TestRoomDataSurvivesAbsences: a receiver whose signaling is away, then its data channel too, gets everything once
 // and in order; a sender that repeats after a resume doubles nothing.
 func TestRoomDataSurvivesAbsences(t *testing.T) {
-	for name, mode := range modes {
-		t.Run(name, func(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
 			ctx := roomContext(t)
 			r := newTestRooms(t, nil)
-			ann, bob := r.join(ctx, "ann", mode), &receiver{r.join(ctx, "bob", mode), map[string]uint32{}, nil}
+			ann, bob := r.join(ctx, "ann", mode.change), &receiver{r.join(ctx, "bob", mode.change), map[string]uint32{}, nil}
 			sent := 0
 			send := func(n int) {
 				for range n {
@@ -86,7 +83,7 @@ func TestRoomDataSurvivesAbsences(t *testing.T) {
 			}
 			send(10)
 			bob.take(ctx, t, sent)
-			if name == "single" {
+			if mode.name == "single" {
 				if err := bob.ReopenData(ctx, func() {
 					send(50)
 					if err := bob.SyncState(bob.last); err != nil {
@@ -122,11 +119,11 @@ func TestRoomDataSurvivesAbsences(t *testing.T) {
 // TestRoomPassesDataThrough: RPC, streams of text and of a megabyte, chat, transcription and encrypted packets arrive as
 // they were sent, but for their sender.
 func TestRoomPassesDataThrough(t *testing.T) {
-	for name, mode := range modes {
-		t.Run(name, func(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
 			ctx := roomContext(t)
 			r := newTestRooms(t, nil)
-			ann, bob := r.join(ctx, "ann", mode), r.join(ctx, "bob", mode)
+			ann, bob := r.join(ctx, "ann", mode.change), r.join(ctx, "bob", mode.change)
 			packets := []*wire.DataPacket{
 				{Value: &wire.DataRPCRequest{RpcRequest: &wire.RPCRequest{Id: "1", Method: "m", Payload: "p", ResponseTimeoutMs: 10, Version: 2, CompressedPayload: []byte{1}}}},
 				{Value: &wire.DataRPCAck{RpcAck: &wire.RPCAck{RequestId: "1"}}},
@@ -183,13 +180,13 @@ func TestRoomPassesDataThrough(t *testing.T) {
 // TestRoomStuckReceiver: one of three receivers stops reading. The others get everything at speed, memory is bounded,
 // and the stuck one is told to join anew.
 func TestRoomStuckReceiver(t *testing.T) {
-	for name, mode := range modes {
-		t.Run(name, func(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
 			ctx := roomContext(t)
 			r := newTestRooms(t, nil)
-			ann, stuck := r.join(ctx, "ann", mode), r.join(ctx, "stuck", mode)
+			ann, stuck := r.join(ctx, "ann", mode.change), r.join(ctx, "stuck", mode.change)
 			readers := []*receiver{
-				{r.join(ctx, "bob", mode), map[string]uint32{}, nil}, {r.join(ctx, "eve", mode), map[string]uint32{}, nil},
+				{r.join(ctx, "bob", mode.change), map[string]uint32{}, nil}, {r.join(ctx, "eve", mode.change), map[string]uint32{}, nil},
 			}
 			// The client keeps 1024 packets for who doesn't read them; then SCTP's window closes.
 			sequence := uint32(0)

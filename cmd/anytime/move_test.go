@@ -35,12 +35,12 @@ func (r *testRooms) api() string {
 // TestRoomMoves: a participant with audio and video goes to another room and back. Its peer connections stay, media
 // flows to and from whoever is there, and nothing to those it left.
 func TestRoomMoves(t *testing.T) {
-	for name, mode := range modes {
-		t.Run(name, func(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
 			ctx := roomContext(t)
 			r := newTestRooms(t, nil)
 			api := r.api()
-			ann, old, there := r.join(ctx, "ann", mode), r.join(ctx, "old", mode), r.join(ctx, "there", in("second", mode))
+			ann, old, there := r.join(ctx, "ann", mode.change), r.join(ctx, "old", mode.change), r.join(ctx, "there", in("second", mode.change))
 			audio := publishSource(ctx, t, ann, 'a', client.PublishOptions{Codec: client.Opus, Source: wire.SourceMicrophone})
 			video := publishSource(ctx, t, ann, 'A', client.PublishOptions{Codec: client.VP8, Source: wire.SourceCamera})
 			oldVideo := publishSource(ctx, t, old, 'O', client.PublishOptions{Codec: client.VP8, Source: wire.SourceCamera})
@@ -92,12 +92,12 @@ func TestRoomMoves(t *testing.T) {
 
 // TestRoomForwards: a participant is seen in a second room as well, which hears nothing more once it is removed there.
 func TestRoomForwards(t *testing.T) {
-	for name, mode := range modes {
-		t.Run(name, func(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
 			ctx := roomContext(t)
 			r := newTestRooms(t, nil)
 			api := r.api()
-			ann, same, there := r.join(ctx, "ann", mode), r.join(ctx, "same", mode), r.join(ctx, "there", in("second", mode))
+			ann, same, there := r.join(ctx, "ann", mode.change), r.join(ctx, "same", mode.change), r.join(ctx, "there", in("second", mode.change))
 			video := publishSource(ctx, t, ann, 'A', client.PublishOptions{Codec: client.VP8, Source: wire.SourceCamera})
 			r.call(ctx, api, "ForwardParticipant", wire.Grant{RoomAdmin: true, Room: "room", DestinationRoom: "second"},
 				&wire.ForwardParticipantRequest{Room: "room", Identity: "ann", DestinationRoom: "second"}, &wire.ForwardParticipantResponse{})
@@ -122,12 +122,12 @@ func TestRoomForwards(t *testing.T) {
 
 // TestRoomChangesArePushed: metadata, attributes and permissions that the API changes, in both modes.
 func TestRoomChangesArePushed(t *testing.T) {
-	for name, mode := range modes {
-		t.Run(name, func(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
 			ctx := roomContext(t)
 			r := newTestRooms(t, nil)
 			api := r.api()
-			ann, bob := r.join(ctx, "ann", mode), r.join(ctx, "bob", mode)
+			ann, bob := r.join(ctx, "ann", mode.change), r.join(ctx, "bob", mode.change)
 			video := publishSource(ctx, t, ann, 'A', client.PublishOptions{Codec: client.VP8, Source: wire.SourceCamera})
 			seesNew(ctx, t, byID(ctx, t, bob, video.ID())[video.ID()], 'A', 5)
 			admin := wire.Grant{RoomAdmin: true, Room: "room"}

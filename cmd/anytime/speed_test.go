@@ -167,47 +167,57 @@ func joinOnce(b *testing.B, base, request string) (response, description time.Du
 }
 
 // BenchmarkFirstKeyframe takes the time from dialling to the last packet of the first whole keyframe of a camera that is
-// on already: 30 frames a second, a keyframe of 30 packets when asked for one.
+// on already: 30 frames a second, a keyframe of 30 packets when asked for one. In a quiet room somebody comes every second,
+// in a busy one at once after another.
 func BenchmarkFirstKeyframe(b *testing.B) {
 	for _, mode := range modes {
-		b.Run(mode.name, func(b *testing.B) {
-			base := benchRooms(b)
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-			defer cancel()
-			ann := benchJoin(ctx, b, base, "ann", nil)
-			defer ann.Close()
-			camera, err := ann.Publish(ctx, client.PublishOptions{Codec: client.VP8, Source: wire.SourceCamera})
-			if err != nil {
-				b.Fatal(err)
-			}
-			stop := film(camera)
-			defer stop()
-			var joined, seen []time.Duration
-			for b.Loop() {
-				start := time.Now()
-				bob := benchJoin(ctx, b, base, "bob", mode.change)
-				joined = append(joined, time.Since(start))
-				track, err := bob.NextTrack(ctx)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if err := wholeKeyframe(ctx, track); err != nil {
-					b.Fatal(err)
-				}
-				seen = append(seen, time.Since(start))
-				b.StopTimer()
-				bob.Close()
-				b.StartTimer()
-			}
-			median(b, "connected", joined)
-			median(b, "keyframe", seen)
-		})
+		for name, between := range map[string]int{"quiet": 30, "busy": 0} {
+			firstKeyframe(b, mode.name+"/"+name, mode.change, between)
+		}
 	}
 }
 
-// film sends frames, and keyframes when asked.
-func film(camera *client.Publication) (stop func()) {
-	done := make(chan struct{})
+func firstKeyframe(b *testing.B, name string, change func(*client.Config, *wire.Claims), between int) {
+	b.Run(name, func(b *testing.B) {
+		base := benchRooms(b)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		defer cancel()
+		ann := benchJoin(ctx, b, base, "ann", nil)
+		defer ann.Close()
+		camera, err := ann.Publish(ctx, client.PublishOptions{Codec: client.VP8, Source: wire.SourceCamera})
+		if err != nil {
+			b.Fatal(err)
+		}
+		frames, stop := film(camera)
+		defer stop()
+		var joined, seen []time.Duration
+		for b.Loop() {
+			start := time.Now()
+			bob := benchJoin(ctx, b, base, "bob", change)
+			joined = append(joined, time.Since(start))
+			track, err := bob.NextTrack(ctx)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := wholeKeyframe(ctx, track); err != nil {
+				b.Fatal(err)
+			}
+			seen = append(seen, time.Since(start))
+			b.StopTimer()
+			bob.Close()
+			for range between {
+				<-frames
+			}
+			b.StartTimer()
+		}
+		median(b, "connected", joined)
+		median(b, "keyframe", seen)
+	})
+}
+
+// film sends frames, and keyframes when asked. frames gets a mark for each, when it is read.
+func film(camera *client.Publication) (frames <-chan struct{}, stop func()) {
+	done, filmed := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		tick := time.NewTicker(time.Second / 30)
@@ -225,9 +235,13 @@ func film(camera *client.Publication) (stop func()) {
 			if camera.WriteSample(0, frame, time.Second/30) != nil {
 				return
 			}
+			select {
+			case filmed <- struct{}{}:
+			default:
+			}
 		}
 	})
-	return func() { close(done); wg.Wait() }
+	return filmed, func() { close(done); wg.Wait() }
 }
 
 // wholeKeyframe reads until all packets of a keyframe have come.

@@ -66,6 +66,11 @@ func (r *Room) Resume(now time.Time, id, identity string) (effects []Effect, ok 
 		if !t.started {
 			r.emit(SendTrackPublished{To: p.ID, CID: t.CID, Track: t.Track.clone()})
 		}
+		// The wish that it mutes may have been lost too; its client would take the update's word for a
+		// mistake and correct it.
+		if t.muteAsked {
+			r.emit(SendMute{To: p.ID, TrackID: t.ID, Muted: true})
+		}
 	}
 	if p.state != Active || p.media == TransportConnected {
 		r.setQuality(p, Excellent)

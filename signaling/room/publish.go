@@ -114,6 +114,7 @@ func (r *Room) SetMuted(now time.Time, id, trackID string, muted, byServer bool)
 		}
 		r.emit(MuteTrack{Owner: id, TrackID: trackID, Muted: muted})
 	}
+	t.muteAsked = byServer && muted
 	if byServer && t.owner.attached {
 		r.emit(SendMute{To: id, TrackID: trackID, Muted: muted})
 	}

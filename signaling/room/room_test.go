@@ -281,6 +281,33 @@ func TestLostConnection(t *testing.T) {
 		"closemedia PA_bob", "left bob 7") // bob's media never connected
 }
 
+// TestMuteThatIsLostWithTheConnection is repeated after a resume, until the client says that it muted.
+func TestMuteThatIsLostWithTheConnection(t *testing.T) {
+	s := newScript(t, Limits{})
+	s.join("ann")
+	s.publish("ann", "a")
+	s.last = s.Detach(at(1), "PA_ann")
+	s.ok(s.SetMuted(at(2), "PA_ann", "TR_a", true, true))
+	for i, told := range []bool{true, false} {
+		second := float64(3 + 2*i)
+		if !told {
+			s.ok(s.SetMuted(at(4), "PA_ann", "TR_a", true, false)) // the client has done it
+		}
+		effects, ok := s.Resume(at(second), "PA_ann", "ann")
+		if !ok {
+			t.Fatal("not resumed")
+		}
+		got := false
+		for _, e := range effects {
+			m, ok := e.(SendMute)
+			got = got || ok && m == SendMute{To: "PA_ann", TrackID: "TR_a", Muted: true}
+		}
+		if got != told {
+			t.Errorf("at %v s: told to mute %v, want %v", second, got, told)
+		}
+	}
+}
+
 // TestResumeWithoutMedia: a session whose media doesn't come back after a resume isn't kept for ever.
 func TestResumeWithoutMedia(t *testing.T) {
 	s := newScript(t, Limits{})

@@ -160,6 +160,12 @@ func (r *Room) SubscriptionStalled(now time.Time, id, trackID string) []Effect {
 	return r.take(now)
 }
 
+// Unwanted reports whether a participant has unsubscribed from a track by hand.
+func (r *Room) Unwanted(id, trackID string) bool {
+	p := r.byID[id]
+	return p != nil && p.subs[trackID] != nil && p.subs[trackID].wanted != nil && !*p.subs[trackID].wanted
+}
+
 // IsSubscribed reports whether a participant is subscribed to a track.
 func (r *Room) IsSubscribed(id, trackID string) bool {
 	p := r.byID[id]

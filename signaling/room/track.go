@@ -76,4 +76,6 @@ type track struct {
 	started bool
 	// announced: the publisher has been told that somebody subscribed.
 	announced bool
+	// muteAsked: the publisher was told to mute, and has not said yet that it did.
+	muteAsked bool
 }
