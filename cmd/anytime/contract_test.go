@@ -120,9 +120,8 @@ func TestContractValidateNeverSays404ToAGoodToken(t *testing.T) {
 	}
 }
 
-// TestContractTheRootAnswersAndRegionsNeedNot: the JavaScript SDK probes the former, and asks the latter on the vendor's
-// own domains only.
-func TestContractTheRootAnswersAndRegionsNeedNot(t *testing.T) {
+// TestContractTheRootAnswers: the JavaScript SDK probes it to find out whether it is online.
+func TestContractTheRootAnswers(t *testing.T) {
 	out, _ := started(t, anywhere(filepath.Join(t.TempDir(), "data")))
 	base := urlOf(t, out)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
@@ -503,7 +502,7 @@ func TestContractUnknownMessagesAreIgnored(t *testing.T) {
 	}
 }
 
-// TestContractRegionsAndOddParameters: what an SDK adds to its query does not keep it out.
+// TestContractOddQueries: what an SDK adds to its query does not keep it out.
 func TestContractOddQueries(t *testing.T) {
 	ctx := roomContext(t)
 	r := newTestRooms(t, nil)
