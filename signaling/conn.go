@@ -181,7 +181,7 @@ func (c *conn) read(handle func(*wire.SignalRequest, func())) {
 			c.close(closeTooBig, fmt.Sprintf("message too large: at most %d bytes are allowed", wire.MaxFrameBytes))
 			continue
 		}
-		if !allowance.AllowN(time.Now(), 1+len(frame)/countedBytes) {
+		if !allowance.Allow() {
 			c.close(closePolicy, "too many messages: slow down, then resume the session")
 			continue
 		}
@@ -194,12 +194,25 @@ func (c *conn) read(handle func(*wire.SignalRequest, func())) {
 			c.close(closeMalformed, err.Error())
 			continue
 		}
+		if !allowance.AllowN(time.Now(), moreThanOne(m, frame)) {
+			c.close(closePolicy, "too many long messages: slow down, then resume the session")
+			continue
+		}
 		if c.pong(m) {
 			continue
 		}
 		c.credits <- struct{}{}
 		handle(m, func() { <-c.credits })
 	}
+}
+
+// moreThanOne is what a message counts for beside itself. Session descriptions are long by nature and have limits of their
+// own.
+func moreThanOne(m *wire.SignalRequest, frame []byte) int {
+	if m.GetOffer() != nil || m.GetAnswer() != nil {
+		return 0
+	}
+	return len(frame) / countedBytes
 }
 
 func (c *conn) readFailed(err error) {

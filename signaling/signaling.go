@@ -56,8 +56,8 @@ type Limits struct {
 	// second and bursts of 1000.
 	CallsPerSecond float64
 	CallBurst      int
-	// MessagesPerSecond and MessageBurst bound a client's messages, of which each counts once for every 4 KB begun. 0 is
-	// 100 and 500.
+	// MessagesPerSecond and MessageBurst bound a client's messages, of which each counts once for every 4 KB begun, but for
+	// session descriptions. 0 is 100 and 500.
 	MessagesPerSecond float64
 	MessageBurst      int
 	// OffersPerSecond and OfferBurst bound a client's offers, each of which costs milliseconds. 0 is 30 and 100.

@@ -28,18 +28,31 @@ func profile(t *testing.T, name string) client.Profile {
 	return p
 }
 
+// mayUpdate is as for one who may change its own metadata.
+func mayUpdate(p client.Profile) func(*client.Config, *wire.Claims) {
+	return func(c *client.Config, claims *wire.Claims) {
+		yes := true
+		as(p)(c, claims)
+		claims.Video.CanUpdateOwnMetadata = &yes
+	}
+}
+
 // TestProfiles has every family do everything that PROTOCOL.md's table lists, with one who speaks as our own client.
 func TestProfiles(t *testing.T) {
 	for _, p := range client.Profiles() {
 		t.Run(strings.ReplaceAll(p.Name, " ", "_"), func(t *testing.T) {
 			ctx := roomContext(t)
 			r := newTestRooms(t, nil)
-			m := &matrix{ctx: ctx, t: t, r: r, p: p, ann: r.join(ctx, "ann", nil), bob: r.join(ctx, "bob", as(p))}
+			m := &matrix{ctx: ctx, t: t, r: r, p: p, ann: r.join(ctx, "ann", nil), bob: r.join(ctx, "bob", mayUpdate(p))}
 			m.publish()
 			m.mute()
 			m.data()
+			m.packets()
+			m.metadata()
 			m.republish()
+			m.simulcast()
 			m.resume()
+			m.permission()
 			if refused := m.bob.State().Refused; len(refused) > 0 {
 				t.Errorf("the server refused %v", refused)
 			}

@@ -34,13 +34,13 @@ const (
 
 // testRooms is signaling over the SFU.
 type testRooms struct {
-	t   *testing.T
+	t   testing.TB
 	url string
 	sig *signaling.Server
 	sfu *sfu.Server
 }
 
-func newTestRooms(t *testing.T, change func(*signaling.Config)) *testRooms {
+func newTestRooms(t testing.TB, change func(*signaling.Config)) *testRooms {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
@@ -75,6 +75,9 @@ func newTestRooms(t *testing.T, change func(*signaling.Config)) *testRooms {
 		if err := media.Close(); err != nil {
 			t.Errorf("close the SFU: %v", err)
 		}
+		if _, ok := t.(*testing.T); !ok {
+			return // benchmarks and fuzzing have goroutines of their own
+		}
 		deadline := time.NewTimer(5 * time.Second)
 		defer deadline.Stop()
 		tick := time.NewTicker(5 * time.Millisecond)
@@ -92,11 +95,11 @@ func newTestRooms(t *testing.T, change func(*signaling.Config)) *testRooms {
 	return r
 }
 
-// testWriter logs with the test; what comes after its end is dropped.
-type testWriter struct{ t *testing.T }
+// testWriter logs with the test; what comes after its end is dropped, and what a fuzz target, which has no log, causes.
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(b []byte) (int, error) {
-	if w.t.Context().Err() == nil {
+	if _, fuzzing := w.t.(*testing.F); !fuzzing && w.t.Context().Err() == nil {
 		w.t.Log(strings.TrimSpace(string(b)))
 	}
 	return len(b), nil
@@ -130,7 +133,7 @@ type source struct {
 }
 
 // publishSource publishes audio or VP8 whose frames carry a tag and a number.
-func publishSource(ctx context.Context, t *testing.T, c *client.Client, tag byte, o client.PublishOptions) *source {
+func publishSource(ctx context.Context, t testing.TB, c *client.Client, tag byte, o client.PublishOptions) *source {
 	t.Helper()
 	p, err := c.Publish(ctx, o)
 	if err != nil {
@@ -183,7 +186,7 @@ func vp8Frame(tag byte, n uint32) []byte {
 }
 
 // hears reads frames of an audio track and checks that they are all of one source and in order.
-func hears(ctx context.Context, t *testing.T, track *client.Track, tag byte, frames int) {
+func hears(ctx context.Context, t testing.TB, track *client.Track, tag byte, frames int) {
 	t.Helper()
 	last := int64(-1)
 	for range frames {
@@ -208,14 +211,14 @@ func hears(ctx context.Context, t *testing.T, track *client.Track, tag byte, fra
 // sees reads packets of a VP8 track until it has seen that many whole frames of a tag, the first of
 // which follows a keyframe, and until every gap in the sequence numbers is filled: what a busy
 // machine loses is sent again.
-func sees(ctx context.Context, t *testing.T, track *client.Track, tag byte, frames int) {
+func sees(ctx context.Context, t testing.TB, track *client.Track, tag byte, frames int) {
 	t.Helper()
 	seesFrames(ctx, t, track, tag, frames, true)
 }
 
 // seesFrames is sees that may forgive gaps: what was on its way while a path changed may be too old
 // to be sent again.
-func seesFrames(ctx context.Context, t *testing.T, track *client.Track, tag byte, frames int, whole bool) {
+func seesFrames(ctx context.Context, t testing.TB, track *client.Track, tag byte, frames int, whole bool) {
 	t.Helper()
 	key, seen := false, 0
 	var highest uint16
@@ -252,7 +255,7 @@ func seesFrames(ctx context.Context, t *testing.T, track *client.Track, tag byte
 }
 
 // byID takes the next tracks until it has those with the ids.
-func byID(ctx context.Context, t *testing.T, c *client.Client, ids ...string) map[string]*client.Track {
+func byID(ctx context.Context, t testing.TB, c *client.Client, ids ...string) map[string]*client.Track {
 	t.Helper()
 	tracks := map[string]*client.Track{}
 	for range ids {
@@ -270,14 +273,14 @@ func byID(ctx context.Context, t *testing.T, c *client.Client, ids ...string) ma
 	return tracks
 }
 
-func wait(ctx context.Context, t *testing.T, c *client.Client, what string, condition func(client.State) bool) {
+func wait(ctx context.Context, t testing.TB, c *client.Client, what string, condition func(client.State) bool) {
 	t.Helper()
 	if err := c.Wait(ctx, condition); err != nil {
 		t.Fatalf("%s waits for %s: %v", c.Identity(), what, err)
 	}
 }
 
-func roomContext(t *testing.T) context.Context {
+func roomContext(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	t.Cleanup(cancel)
 	return ctx

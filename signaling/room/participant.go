@@ -120,7 +120,7 @@ type participant struct {
 
 	subs subscriptions
 	// grants say who may subscribe to this participant's tracks; nil means everybody.
-	grants *SubscriptionGrants
+	grants *grantIndex
 }
 
 func (p *participant) info() Info {

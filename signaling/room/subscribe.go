@@ -33,25 +33,43 @@ type SubscriptionGrant struct {
 	Tracks                []string
 }
 
-func (g *SubscriptionGrants) allow(subscriber *participant, trackID string) bool {
-	if g == nil || g.Everybody {
+// grantIndex finds the grants of a subscriber: a list may have thousands, and each track asks for each subscriber.
+type grantIndex struct {
+	everybody      bool
+	identity, byID map[string][]SubscriptionGrant // those that name no identity are found by participant
+}
+
+func indexGrants(g SubscriptionGrants) *grantIndex {
+	x := &grantIndex{everybody: g.Everybody, identity: map[string][]SubscriptionGrant{}, byID: map[string][]SubscriptionGrant{}}
+	for _, grant := range g.Grants {
+		if grant.Identity != "" {
+			x.identity[grant.Identity] = append(x.identity[grant.Identity], grant)
+		} else if grant.Participant != "" {
+			x.byID[grant.Participant] = append(x.byID[grant.Participant], grant)
+		}
+	}
+	return x
+}
+
+func (x *grantIndex) allow(subscriber *participant, trackID string) bool {
+	if x == nil || x.everybody {
 		return true
 	}
-	for _, grant := range g.Grants {
-		if grant.Identity != "" && grant.Identity != subscriber.Identity {
-			continue
+	for _, grant := range x.identity[subscriber.Identity] {
+		if (grant.Participant == "" || grant.Participant == subscriber.ID) && grant.covers(trackID) {
+			return true
 		}
-		if grant.Participant != "" && grant.Participant != subscriber.ID {
-			continue
-		}
-		if grant.Identity == "" && grant.Participant == "" {
-			continue
-		}
-		if grant.AllTracks || slices.Contains(grant.Tracks, trackID) {
+	}
+	for _, grant := range x.byID[subscriber.ID] {
+		if grant.covers(trackID) {
 			return true
 		}
 	}
 	return false
+}
+
+func (g SubscriptionGrant) covers(trackID string) bool {
+	return g.AllTracks || slices.Contains(g.Tracks, trackID)
 }
 
 // UpdateSubscription subscribes to, or unsubscribes from, tracks by hand. A wish for a track that
@@ -106,7 +124,7 @@ func (r *Room) SetSubscriptionPermission(now time.Time, id string, grants Subscr
 	if err != nil {
 		return nil, err
 	}
-	p.grants = &grants
+	p.grants = indexGrants(grants)
 	for _, t := range p.tracks {
 		r.reconcileTrack(t)
 	}
