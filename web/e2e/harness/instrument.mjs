@@ -232,6 +232,7 @@ export function instrument(self) {
       if (track.requestFrame) track.requestFrame();
       else stream.requestFrame();
     };
+    track.applyConstraints = async () => {}; // a camera takes them; Firefox's canvas refuses any
     return track;
   }
 
