@@ -105,6 +105,8 @@ type participant struct {
 	version   uint32
 	quality   Quality
 	tracks    []*track // in the order of publication
+	// taken are the tracks that were taken away from it last: its client may not know yet.
+	taken []string
 
 	// remote participants live on another node: no connection, no media here.
 	remote bool
