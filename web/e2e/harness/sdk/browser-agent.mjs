@@ -11,6 +11,19 @@ import { ExternalE2EEKeyProvider, Room, RoomEvent, RpcError, Track, VideoQuality
 const CAMERA = { width: 960, height: 540, frameRate: 10 };
 const qualities = { low: VideoQuality.LOW, medium: VideoQuality.MEDIUM, high: VideoQuality.HIGH };
 
+/** What was written to the server's signaling, as text: its address, and each message. */
+window.sentOverSignal = [];
+window.WebSocket = class extends WebSocket {
+  constructor(url, ...more) {
+    super(url, ...more);
+    window.sentOverSignal.push(String(url));
+  }
+  send(data) {
+    window.sentOverSignal.push(new TextDecoder().decode(data));
+    super.send(data);
+  }
+};
+
 let room = null;
 /** What happened in this room, and what arrived. */
 let got = {};
