@@ -175,12 +175,12 @@ export class NodeClient extends Client {
   /** What the process and the SDK in it printed. */
   log = '';
 
-  static async at(name, { id, namespace } = {}) {
+  static async at(name, { id, namespace, camera } = {}) {
     const client = new NodeClient();
     Object.assign(client, { name, id });
     const agent = fileURLToPath(new URL('node-agent.mjs', import.meta.url));
     const inside = namespace ? { execPath: 'ip', execArgv: ['netns', 'exec', namespace, process.execPath] } : {};
-    const child = fork(agent, [JSON.stringify(selfOf(id))], { ...inside, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+    const child = fork(agent, [JSON.stringify(selfOf(id, camera))], { ...inside, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
     client.#child = child;
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (bytes) => (client.log += bytes));
     const kill = () => child.kill('SIGKILL');
