@@ -24,6 +24,7 @@ func (a *actor) onData(s *session, e DataReceived) {
 	if wire.TellsSpeakers(packet) {
 		return // who speaks is the server's to say
 	}
+	wire.SetReliable(packet, e.Reliable)
 	if a.answersCall(s, packet) {
 		return
 	}

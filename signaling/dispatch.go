@@ -267,12 +267,15 @@ func (a *actor) onSubscriptionPermission(s *session, m *wire.SignalRequest) erro
 }
 
 // onSyncState takes the client's view after a resume. Tracks that it believes published and that are
-// unknown here can't be healed by negotiation: it has to join anew.
+// unknown here can't be healed by negotiation: it has to join anew. Of those that were taken away from
+// it, it is told again.
 func (a *actor) onSyncState(s *session, m *wire.SignalRequest) error {
 	state := m.GetSyncState()
 	for _, p := range state.GetPublishTracks() {
-		if !a.room.Owns(s.id, p.GetTrack().GetSid()) {
-			s.log.Warn("resumed with a track that is unknown here", "track", p.GetTrack().GetSid())
+		if sid := p.GetTrack().GetSid(); a.room.Took(s.id, sid) {
+			a.apply([]room.Effect{room.SendTrackUnpublished{To: s.id, TrackID: sid}})
+		} else if !a.room.Owns(s.id, sid) {
+			s.log.Warn("resumed with a track that is unknown here", "track", sid)
 			a.apply(a.room.Remove(time.Now(), s.id, room.StateMismatch, room.Reconnect))
 			return nil
 		}

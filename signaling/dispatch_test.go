@@ -289,6 +289,9 @@ func TestDataIsStampedAndRouted(t *testing.T) {
 		if p.ParticipantIdentity != "ann" || p.ParticipantSid != ann.id || string(p.GetUser().Payload) != "all" || p.Sequence != 1 {
 			t.Errorf("%s received %v", who, p)
 		}
+		if p.GetKind() != wire.DataReliable {
+			t.Errorf("%s was told that reliable data is lossy", who)
+		}
 	}
 	send(&wire.DataPacket{Sequence: seq, Value: user("a repetition after a resume")})
 	send(&wire.DataPacket{Sequence: 2, DestinationIdentities: []string{"eve", "nobody"}, Value: user("eve only")})
@@ -306,6 +309,16 @@ func TestDataIsStampedAndRouted(t *testing.T) {
 	received("bob", 3)
 	if p := received("eve", 3); string(p.GetUser().Payload) != "last" {
 		t.Errorf("eve received %v", p)
+	}
+
+	// The channel says which kind it is, whatever the packet says of itself.
+	lossy, err := wire.EncodeData(&wire.DataPacket{Kind: wire.DataReliable, Value: user("lossy")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from.cfg.Notify(DataReceived{Payload: lossy})
+	if p := received("bob", 4); p.GetKind() != wire.DataLossy {
+		t.Errorf("bob was told that lossy data is reliable: %v", p)
 	}
 }
 

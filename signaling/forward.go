@@ -19,7 +19,7 @@ type showing struct {
 	name, id string // of the further room
 	ready    bool   // its participants find the tracks
 	version  uint32 // of the participant, as last told
-	grants   *room.SubscriptionGrants
+	grants   *room.GrantIndex
 	done     chan<- error // of the API call, until it is answered; has room for one
 }
 
@@ -134,7 +134,7 @@ func (a *actor) hideAll(s *session, reason room.Reason) {
 type guestOf struct{ room, identity string }
 
 // mirror shows, in this room, a participant of another, or what has changed about it.
-func (a *actor) mirror(info room.Info, grants *room.SubscriptionGrants, roomID string, from guestOf, done chan<- error) {
+func (a *actor) mirror(info room.Info, grants *room.GrantIndex, roomID string, from guestOf, done chan<- error) {
 	now := time.Now()
 	_, known := a.room.Participant(info.ID)
 	_, taken := a.room.IDOf(info.Identity)

@@ -120,7 +120,7 @@ func (r *Room) vacate(now time.Time, p *participant) {
 }
 
 // Grants returns what a participant has said of who may subscribe to its tracks; nil is everybody.
-func (r *Room) Grants(id string) *SubscriptionGrants {
+func (r *Room) Grants(id string) *GrantIndex {
 	if p := r.byID[id]; p != nil {
 		return p.grants
 	}
@@ -128,7 +128,7 @@ func (r *Room) Grants(id string) *SubscriptionGrants {
 }
 
 // MirrorGrants sets what a remote participant has said of who may subscribe to its tracks.
-func (r *Room) MirrorGrants(now time.Time, id string, grants *SubscriptionGrants) []Effect {
+func (r *Room) MirrorGrants(now time.Time, id string, grants *GrantIndex) []Effect {
 	p := r.byID[id]
 	if p == nil || !p.remote || p.grants == grants {
 		return nil

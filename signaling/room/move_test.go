@@ -90,7 +90,7 @@ func TestMirrorsKeepGrants(t *testing.T) {
 	s := newScript(t, Limits{})
 	s.join("ann")
 	s.Mirror(t0, Info{Profile: Profile{ID: "PA_far", Identity: "far", Permission: everything}, State: Active, Version: 7})
-	none := &SubscriptionGrants{}
+	none := IndexGrants(SubscriptionGrants{})
 	s.last = s.MirrorGrants(t0, "PA_far", none)
 	s.last = s.Mirror(t0, Info{Profile: Profile{ID: "PA_far", Identity: "far", Permission: everything}, State: Active, Version: 8,
 		Tracks: []Track{{ID: "TR_f"}}})

@@ -107,6 +107,8 @@ type participant struct {
 	version   uint32
 	quality   Quality
 	tracks    []*track // in the order of publication
+	// taken are the tracks that were taken away from it last: its client may not know yet.
+	taken []string
 
 	// remote participants live on another node: no connection, no media here.
 	remote bool
@@ -120,7 +122,7 @@ type participant struct {
 
 	subs subscriptions
 	// grants say who may subscribe to this participant's tracks; nil means everybody.
-	grants *grantIndex
+	grants *GrantIndex
 }
 
 func (p *participant) info() Info {

@@ -82,10 +82,7 @@ func (r *Room) SetPermission(now time.Time, id string, permission Permission) ([
 	r.changed(p)
 	for _, t := range slices.Clone(p.tracks) {
 		if !permission.mayPublish(t.Source) {
-			if p.attached {
-				r.emit(SendTrackUnpublished{To: p.ID, TrackID: t.ID})
-			}
-			r.endTrack(t)
+			r.takeTrack(t)
 		}
 	}
 	if wasVisible && !p.visible() {

@@ -92,12 +92,27 @@ func (r *Room) Unpublish(now time.Time, trackID string) ([]Effect, error) {
 	if t == nil {
 		return nil, refuse(NotFound, "there is no such track")
 	}
-	if t.owner.attached {
-		r.emit(SendTrackUnpublished{To: t.owner.ID, TrackID: trackID})
-	}
-	r.endTrack(t)
+	r.takeTrack(t)
 	r.changed(t.owner)
 	return r.take(now), nil
+}
+
+// maxTaken is how many tracks a participant is remembered to have lost.
+const maxTaken = 32
+
+// takeTrack takes a track away from its publisher, which is told.
+func (r *Room) takeTrack(t *track) {
+	if t.owner.attached {
+		r.emit(SendTrackUnpublished{To: t.owner.ID, TrackID: t.ID})
+	}
+	t.owner.taken = append(t.owner.taken[max(0, len(t.owner.taken)-maxTaken+1):], t.ID)
+	r.endTrack(t)
+}
+
+// Took reports whether a track was taken away from a participant, lately.
+func (r *Room) Took(id, trackID string) bool {
+	p := r.byID[id]
+	return p != nil && slices.Contains(p.taken, trackID)
 }
 
 // SetMuted mutes or unmutes a participant's own track. byServer tells the publisher to do it, and

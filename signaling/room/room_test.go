@@ -400,6 +400,17 @@ func TestPublishing(t *testing.T) {
 		"room>PA_ann,PA_bob,PA_deaf 0/3")
 	_, err = s.Unpublish(t0, "TR_b")
 	s.refused(NotFound, nil, err)
+	if !s.Took("PA_ann", "TR_b") || s.Took("PA_ann", "TR_a") || s.Took("PA_bob", "TR_b") {
+		t.Error("only TR_b was taken away, and from PA_ann")
+	}
+	for i := range 2 * maxTaken {
+		id := fmt.Sprint("TR_", i)
+		s.ok(s.AddTrack(t0, "PA_ann", Track{ID: id, CID: id, Kind: Audio, Source: Microphone}))
+		s.ok(s.Unpublish(t0, id))
+	}
+	if s.Took("PA_ann", "TR_b") || !s.Took("PA_ann", "TR_63") || len(s.byID["PA_ann"].taken) != maxTaken {
+		t.Errorf("%d tracks are remembered", len(s.byID["PA_ann"].taken))
+	}
 }
 
 func TestSubscribing(t *testing.T) {

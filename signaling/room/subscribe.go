@@ -33,14 +33,16 @@ type SubscriptionGrant struct {
 	Tracks                []string
 }
 
-// grantIndex finds the grants of a subscriber: a list may have thousands, and each track asks for each subscriber.
-type grantIndex struct {
+// GrantIndex finds the grants of a subscriber: a list may have thousands, and each track asks for each subscriber. It
+// doesn't change; nil allows everybody.
+type GrantIndex struct {
 	everybody      bool
 	identity, byID map[string][]SubscriptionGrant // those that name no identity are found by participant
 }
 
-func indexGrants(g SubscriptionGrants) *grantIndex {
-	x := &grantIndex{everybody: g.Everybody, identity: map[string][]SubscriptionGrant{}, byID: map[string][]SubscriptionGrant{}}
+// IndexGrants makes an index of a list.
+func IndexGrants(g SubscriptionGrants) *GrantIndex {
+	x := &GrantIndex{everybody: g.Everybody, identity: map[string][]SubscriptionGrant{}, byID: map[string][]SubscriptionGrant{}}
 	for _, grant := range g.Grants {
 		if grant.Identity != "" {
 			x.identity[grant.Identity] = append(x.identity[grant.Identity], grant)
@@ -51,7 +53,7 @@ func indexGrants(g SubscriptionGrants) *grantIndex {
 	return x
 }
 
-func (x *grantIndex) allow(subscriber *participant, trackID string) bool {
+func (x *GrantIndex) allow(subscriber *participant, trackID string) bool {
 	if x == nil || x.everybody {
 		return true
 	}
@@ -124,7 +126,7 @@ func (r *Room) SetSubscriptionPermission(now time.Time, id string, grants Subscr
 	if err != nil {
 		return nil, err
 	}
-	p.grants = indexGrants(grants)
+	p.grants = IndexGrants(grants)
 	for _, t := range p.tracks {
 		r.reconcileTrack(t)
 	}

@@ -45,3 +45,11 @@ func ServerData(r *SendDataRequest) *DataPacket {
 
 // IsRecorder reports whether a permission is a recorder's.
 func IsRecorder(p *ParticipantPermission) bool { return p.GetRecorder() }
+
+// SetReliable sets the kind by which JavaScript's SDK tells reliable data from lossy. Rust's leaves it out.
+func SetReliable(p *DataPacket, reliable bool) {
+	p.Kind = DataLossy
+	if reliable {
+		p.Kind = DataReliable
+	}
+}

@@ -14,16 +14,20 @@ import { features, meet } from './harness/sdk/features.mjs';
 import { servePages } from './harness/sdk/pages.mjs';
 import { startServer } from './harness/server.mjs';
 
+/** One client of the table, such as E2E_CLIENT=Firefox; all by default. */
+const only = process.env.E2E_CLIENT;
+
 const clients = [
-  { name: 'Chromium single', options: { single: true }, launch: launchChromium },
-  { name: 'Chromium dual', options: { single: false }, launch: launchChromium },
+  { name: 'Chromium single', id: 2, options: { single: true }, launch: launchChromium },
+  { name: 'Chromium dual', id: 3, options: { single: false }, launch: launchChromium },
   {
     name: 'Firefox',
+    id: 4,
     options: {},
     launch: () => launchFirefox({ extra: { 'media.navigator.audio.fake_frequency': toneOf(4) } }),
     recorder: true,
   },
-];
+].filter(({ name }) => !only || name === only);
 
 claim(
   'livekit-client does everything it can in a room',
@@ -35,8 +39,8 @@ claim(
     const api = new RoomServiceClient(`http://127.0.0.1:${server.ports.listen}`, apiKey, apiSecret);
     const far = stage.keep(await PageClient.at(stage.keep(await launchChromium()), pages.url, 'far', { id: 1 }));
 
-    for (const [i, { name, options, launch, recorder }] of clients.entries()) {
-      const near = stage.keep(await PageClient.at(stage.keep(await launch()), pages.url, name.toLowerCase().replace(' ', '-'), { id: i + 2, recorder }));
+    for (const { name, id, options, launch, recorder } of clients) {
+      const near = stage.keep(await PageClient.at(stage.keep(await launch()), pages.url, name.toLowerCase().replace(' ', '-'), { id, recorder }));
       const scene = { stage, server, proxy, api, room: `features of ${name}`, near, far, options };
       await stage.part(`${name}: both join and publish`, () => meet(scene));
       for (const { name: feature, tries } of features) await stage.cell(`${name}: ${feature}`, () => tries(scene));

@@ -7,6 +7,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import { bridgeInto } from './bridge.mjs';
 import { connectWebSocket } from './websocket.mjs';
 
 const program = process.env.FIREFOX ?? ['/usr/bin/firefox-esr', '/usr/bin/firefox'].find(existsSync);
@@ -37,13 +38,17 @@ const preferences = {
   'media.gmp-manager.updateEnabled': false, // no download of OpenH264
 };
 
-/** @returns {Promise<Firefox>} */
-export async function launchFirefox({ extra = {} } = {}) {
+/**
+ * @param {{extra?: object, namespace?: string}} options extra: more preferences
+ * @returns {Promise<Firefox>}
+ */
+export async function launchFirefox({ extra = {}, namespace } = {}) {
   if (!program) throw new Error('no Firefox found: run scripts/install-test-tools, or set FIREFOX to its path');
   const home = mkdtempSync(join(tmpdir(), 'anytime-firefox-'));
   const lines = Object.entries({ ...preferences, ...extra }).map(([name, value]) => `user_pref(${JSON.stringify(name)}, ${JSON.stringify(value)});`);
   writeFileSync(join(home, 'user.js'), lines.join('\n'));
-  const child = spawn(program, ['--headless', '--no-remote', '--profile', home, '--remote-debugging-port', '0', '--width', '1024', '--height', '700', 'about:blank'], {
+  const inside = namespace ? ['ip', 'netns', 'exec', namespace, program] : [program];
+  const child = spawn(inside[0], [...inside.slice(1), '--headless', '--no-remote', '--profile', home, '--remote-debugging-port', '0', '--width', '1024', '--height', '700', 'about:blank'], {
     env: { ...process.env, HOME: home, MOZ_HEADLESS: '1', MOZ_CRASHREPORTER_DISABLE: '1' },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
@@ -63,7 +68,8 @@ export async function launchFirefox({ extra = {} } = {}) {
       resolve(found[1]);
     });
   });
-  const firefox = new Firefox(child, home);
+  const bridge = namespace ? await bridgeInto(namespace, Number(new URL(url).port)) : null;
+  const firefox = new Firefox(child, home, bridge);
   await firefox.connect(`${url}/session`);
   return firefox;
 }
@@ -71,6 +77,7 @@ export async function launchFirefox({ extra = {} } = {}) {
 class Firefox {
   #child;
   #home;
+  #bridge;
   #socket;
   #waiting = new Map();
   #commands = 0;
@@ -78,9 +85,10 @@ class Firefox {
   /** browserVersion and the like, as the browser says them. */
   capabilities = null;
 
-  constructor(child, home) {
+  constructor(child, home, bridge) {
     this.#child = child;
     this.#home = home;
+    this.#bridge = bridge;
   }
 
   async connect(url) {
@@ -90,7 +98,7 @@ class Firefox {
         for (const { reject } of this.#waiting.values()) reject(new Error(`Firefox went away: ${reason}`));
         this.#waiting.clear();
       },
-    });
+    }, {}, this.#bridge?.socket);
     const session = await this.send('session.new', { capabilities: { alwaysMatch: { acceptInsecureCerts: true } } });
     this.capabilities = session.capabilities;
     await this.send('session.subscribe', { events: ['log.entryAdded'] });
@@ -139,6 +147,7 @@ class Firefox {
       await Promise.race([new Promise((resolve) => this.#child.once('exit', resolve)), wait(10_000, undefined, { ref: false })]);
       this.#child.kill('SIGKILL');
     }
+    this.#bridge?.close();
     rmSync(this.#home, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
   }
 }

@@ -232,6 +232,7 @@ export function instrument(self) {
       if (track.requestFrame) track.requestFrame();
       else stream.requestFrame();
     };
+    track.applyConstraints = async () => {}; // a camera takes them; Firefox's canvas refuses any
     return track;
   }
 
@@ -538,8 +539,8 @@ export function instrument(self) {
           })),
         inbound: report
           .filter((entry) => entry.type === 'inbound-rtp' && entry.kind === 'video')
-          .map(({ frameWidth, frameHeight, framesDecoded, framesDropped, framesReceived, keyFramesDecoded, freezeCount, totalFreezesDuration, packetsLost, nackCount, pliCount, jitterBufferDelay, jitterBufferEmittedCount }) => ({
-            frameWidth, frameHeight, framesDecoded, framesDropped, framesReceived, keyFramesDecoded, freezeCount, totalFreezesDuration, packetsLost, nackCount, pliCount, jitterBufferDelay, jitterBufferEmittedCount,
+          .map(({ frameWidth, frameHeight, framesDecoded, framesDropped, framesReceived, keyFramesDecoded, freezeCount, totalFreezesDuration, packetsReceived, packetsLost, nackCount, pliCount, jitterBufferDelay, jitterBufferEmittedCount }) => ({
+            frameWidth, frameHeight, framesDecoded, framesDropped, framesReceived, keyFramesDecoded, freezeCount, totalFreezesDuration, packetsReceived, packetsLost, nackCount, pliCount, jitterBufferDelay, jitterBufferEmittedCount,
           })),
       });
     }

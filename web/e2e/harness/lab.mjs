@@ -16,7 +16,7 @@ let made = 0;
 
 /**
  * @param {{clients?: number, only443?: boolean, host?: string}} options
- * @returns {{server: string, serverAddress: string, client: (n: number) => string, natAddress: (n: number) => string, dropped: () => number, forwarded: () => number, remove: () => void}}
+ * @returns {{server: string, serverAddress: string, client: (n: number) => string, natAddress: (n: number) => string, refuseUDP: (n: number) => void, renumber: (n: number) => void, dropped: () => number, forwarded: () => number, remove: () => void}}
  *   namespaces' names, the addresses as the server sees them, the routers' counters
  */
 export function makeLab({ clients = 2, only443 = false, host } = {}) {
@@ -33,6 +33,8 @@ export function makeLab({ clients = 2, only443 = false, host } = {}) {
     serverAddress: SERVER_ADDRESS,
     client: (n) => `${name}-c${n}`,
     natAddress: (n) => `10.90.0.1${n}`,
+    refuseUDP: (n) => run('refuse-udp', name, String(n)),
+    renumber: (n) => run('renumber', name, String(n)),
     dropped: () => Number(run('drops', name)),
     forwarded: () => Number(run('forwarded', name)),
     remove,

@@ -12,15 +12,17 @@ const MAX_MESSAGE = 64 << 20;
  * @param {string} url ws://…
  * @param {{message: (text: string) => void, closed: (reason: string) => void}} on
  * @param {Record<string, string>} headers more headers of the upgrade request
+ * @param {string} socketPath a Unix socket to connect to, instead of the url's address
  * @returns {Promise<{send: (text: string) => void, close: () => void}>}
  */
-export function connectWebSocket(url, on, headers = {}) {
+export function connectWebSocket(url, on, headers = {}, socketPath = undefined) {
   const target = new URL(url);
   const key = randomBytes(16).toString('base64');
   return new Promise((resolve, reject) => {
     const upgrade = request({
       host: target.hostname,
       port: target.port,
+      socketPath,
       path: target.pathname + target.search,
       headers: { ...headers, Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Key': key, 'Sec-WebSocket-Version': '13' },
     });

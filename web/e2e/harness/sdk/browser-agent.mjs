@@ -11,6 +11,19 @@ import { ExternalE2EEKeyProvider, Room, RoomEvent, RpcError, Track, VideoQuality
 const CAMERA = { width: 960, height: 540, frameRate: 10 };
 const qualities = { low: VideoQuality.LOW, medium: VideoQuality.MEDIUM, high: VideoQuality.HIGH };
 
+/** What was written to the server's signaling, as text: its address, and each message. */
+window.sentOverSignal = [];
+window.WebSocket = class extends WebSocket {
+  constructor(url, ...more) {
+    super(url, ...more);
+    window.sentOverSignal.push(String(url));
+  }
+  send(data) {
+    window.sentOverSignal.push(new TextDecoder().decode(data));
+    super.send(data);
+  }
+};
+
 let room = null;
 /** What happened in this room, and what arrived. */
 let got = {};
@@ -51,7 +64,6 @@ function follow() {
     const element = track.attach();
     element.dataset.track = `${identity}/${source}`;
     document.body.append(element);
-    window.joinSpeed?.subscribed(track);
   });
   room.on(RoomEvent.TrackUnsubscribed, (track, { source }, { identity }) => {
     happened('TrackUnsubscribed', `${identity} ${source}`);
@@ -105,6 +117,33 @@ const operations = {
   },
 
   leave: () => room?.disconnect(),
+
+  /** Joins anew and leaves: how many ms passed until the room connected, until somebody's video was subscribed, and until its first frame was decoded. */
+  async timeJoin(url, token, { single }) {
+    const fresh = new Room({ singlePeerConnection: single });
+    const began = performance.now();
+    const since = () => performance.now() - began;
+    try {
+      const first = new Promise((resolve, reject) => {
+        setTimeout(() => reject(new Error('no frame within 10 s')), 10_000);
+        fresh.on(RoomEvent.TrackSubscribed, (track) => {
+          if (track.kind !== Track.Kind.Video) return;
+          const subscribed = since();
+          const reader = new MediaStreamTrackProcessor({ track: track.mediaStreamTrack }).readable.getReader();
+          reader.read().then(({ value: frame }) => {
+            resolve({ subscribed, frame: since() });
+            frame?.close();
+            void reader.cancel();
+          }, reject);
+        });
+      });
+      await fresh.connect(url, token);
+      const connected = since();
+      return { connected, ...(await first) };
+    } finally {
+      await fresh.disconnect();
+    }
+  },
 
   async publish(source) {
     if (source === Track.Source.Microphone) await me().setMicrophoneEnabled(true);

@@ -26,7 +26,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { decipher, nameTone, paint, tone } from './picture.mjs';
 
 const self = JSON.parse(process.argv[2]);
-const CAMERA = { width: 960, height: 540, fps: 10 };
+const CAMERA = { width: self.width, height: self.height, fps: self.fps };
 const RATE = 48_000;
 
 const sources = { microphone: TrackSource.SOURCE_MICROPHONE, camera: TrackSource.SOURCE_CAMERA, screen_share: TrackSource.SOURCE_SCREENSHARE };

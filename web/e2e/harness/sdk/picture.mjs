@@ -33,7 +33,7 @@ export function paint({ width, height }, id, counter) {
   const [y, u, v] = colourOf(hueOf(id));
   const frame = new Uint8Array((area * 3) / 2).fill(y, area / 2, area);
   const left = (counter * 8) % (width - 80);
-  for (let row = half + 20; row < half + 60; row++) frame.fill(y - 20, row * width + left, row * width + left + 80);
+  for (let row = half + 10; row < half + 50; row++) frame.fill(y - 20, row * width + left, row * width + left + 80);
   const head = [id, counter >> 8, counter & 0xff];
   [...head, crc8(head)].forEach((byte, band) => {
     for (let row = Math.round((band * half) / ROWS); row < Math.round(((band + 1) * half) / ROWS); row++) {
