@@ -27,7 +27,7 @@ func ExampleLoudest() {
 			switch {
 			case i == 9:
 				level = 0
-			case speaks && now/packet%9 < 6: // syllables and what lies between them
+			case speaks && now/packet%10 < 7: // syllables and what lies between them
 				level = 25
 			}
 			d := room.Packet(m, speakers.Packet{Level: level, HasLevel: true, Length: packet, Size: 60}, now)

@@ -10,9 +10,9 @@ import (
 // TestRoomOf200: the target is the right three at least 98 % of the time, and a new speaker within 100 ms at the 99th
 // percentile of all turns.
 func TestRoomOf200(t *testing.T) {
-	seeds, length := uint64(6), 5*time.Minute
-	if testing.Short() {
-		seeds, length = 2, 2*time.Minute
+	seeds, length, percentile := uint64(6), 5*time.Minute, 99
+	if testing.Short() { // too few turns for the 99th
+		seeds, length, percentile = 2, 2*time.Minute, 95
 	}
 	for _, jitter := range []time.Duration{0, 30 * ms} {
 		for _, n := range []int{3, 2, 1} {
@@ -43,7 +43,7 @@ func TestRoomOf200(t *testing.T) {
 				}
 				continue
 			}
-			if right < 98 || all.latency(99) > 100*ms {
+			if right < 98 || all.latency(percentile) > 100*ms {
 				t.Errorf("the target is missed")
 			}
 			if liars > 0.3 || usurped > 0.001 {
@@ -167,6 +167,9 @@ func TestFalseLevels(t *testing.T) {
 	}
 	small := func(now time.Duration) Packet {
 		p := voice(10)(now)
+		if now/frame%100 >= 80 { // it even pauses to breathe
+			p.Level = 80
+		}
 		p.Voice, p.HasVoice, p.Size = true, true, 3
 		return p
 	}
@@ -265,6 +268,117 @@ func TestHold(t *testing.T) {
 	if got := h.run(time.Second, talk); got[1] > 0 || got[2] < 0.999 {
 		t.Errorf("%v", got[:5])
 	}
+}
+
+// TestStanding: coughs don't add up to a speaker, and one who was is so for a while after the last word.
+func TestStanding(t *testing.T) {
+	h := newHall(t, LoudestConfig{}, 20)
+	talk := sounds{1: voice(30), 2: voice(30), 3: voice(30)}
+	h.run(4*time.Second, talk)
+	m := h.mics[1]
+	if !m.stands(h.now) || !m.stands(h.now+20*time.Second) || m.stands(h.now+40*time.Second) {
+		t.Errorf("after 4 s of speech %v are left, after 40 s %v", m.lasting(h.now), m.lasting(h.now+40*time.Second))
+	}
+	for range 20 {
+		h.run(300*ms, sounds{5: voice(15)})
+		if h.run(10*time.Second, nil); h.mics[5].stands(h.now) {
+			t.Fatal("coughs make a speaker")
+		}
+	}
+	// One who has spoken ever since joining isn't known before the first breath: levels made up have none.
+	late := h.l.Add(false)
+	h.mics = append(h.mics, late)
+	h.run(2500*ms, sounds{20: voice(30)})
+	if late.stands(h.now) || h.l.slot(late) < 0 {
+		t.Errorf("%+v", late)
+	}
+	h.run(300*ms, nil)
+	h.run(2*time.Second, sounds{20: voice(30)})
+	if !late.stands(h.now) {
+		t.Errorf("%+v", late)
+	}
+}
+
+// threeKnown is a hall in which microphones 1 to 3 are known for speech and have just begun to speak again.
+func threeKnown(t *testing.T) (*hall, sounds) {
+	h := newHall(t, LoudestConfig{}, 20)
+	talk := sounds{1: voice(24), 2: voice(24), 3: voice(24)}
+	h.run(4*time.Second, talk)
+	h.run(400*ms, nil)
+	h.run(time.Second, talk)
+	return h, talk
+}
+
+func TestContest(t *testing.T) {
+	t.Run("shouting", func(t *testing.T) {
+		h, talk := threeKnown(t)
+		talk[4] = voice(2)
+		if got := h.run(3*time.Second, talk); got[4] > 0 {
+			t.Errorf("%.2f of it is forwarded", got[4])
+		}
+	})
+	t.Run("a cough before a new speaker", func(t *testing.T) {
+		h, talk := threeKnown(t)
+		delete(talk, 3)
+		h.run(2*time.Second, talk)
+		cough := func(time.Duration) Packet { return Packet{Level: 15, HasLevel: true, Size: 60} }
+		talk[5] = cough
+		if got := h.run(200*ms, talk); got[5] < 0.5 {
+			t.Fatalf("%v", got)
+		}
+		talk[6] = func(time.Duration) Packet { return Packet{Level: 28, HasLevel: true, Size: 60} }
+		h.run(80*ms, talk)
+		if got := h.run(100*ms, talk); got[6] < 0.999 || got[1] < 0.999 || got[2] < 0.999 {
+			t.Errorf("%v", got[:7])
+		}
+	})
+	t.Run("a speaker before a cough", func(t *testing.T) {
+		h, talk := threeKnown(t)
+		delete(talk, 3)
+		h.run(2*time.Second, talk)
+		talk[6] = func(time.Duration) Packet { return Packet{Level: 28, HasLevel: true, Size: 60} }
+		h.run(500*ms, talk)
+		talk[5] = func(time.Duration) Packet { return Packet{Level: 15, HasLevel: true, Size: 60} }
+		if got := h.run(300*ms, talk); got[6] < 0.999 || got[5] > 0 {
+			t.Errorf("%v", got[:7])
+		}
+	})
+	t.Run("back after a word's pause", func(t *testing.T) {
+		h, talk := threeKnown(t)
+		level := func(l uint8) func(time.Duration) Packet {
+			return func(time.Duration) Packet { return Packet{Level: l, HasLevel: true, Size: 60} }
+		}
+		talk[1], talk[2], talk[3] = level(25), level(25), level(80)
+		h.run(60*ms, talk)
+		talk[4] = level(25)
+		if got := h.run(200*ms, talk); got[4] < 0.3 {
+			t.Fatalf("%v", got[:5])
+		}
+		talk[3] = level(25)
+		if got := h.run(frame, talk); got[3] < 0.999 {
+			t.Errorf("%v", got[:5])
+		}
+	})
+	t.Run("what its client says is no voice", func(t *testing.T) {
+		for _, is := range []bool{true, false} {
+			h, _ := threeKnown(t)
+			noise := func(voice bool) func(time.Duration) Packet {
+				return func(now time.Duration) Packet {
+					p := Packet{Level: 60, HasLevel: true, HasVoice: true, Voice: voice, Size: 60}
+					if now/frame%10 < 5 {
+						p.Level = 45
+					}
+					return p
+				}
+			}
+			h.run(3*time.Second, sounds{7: func(time.Duration) Packet {
+				return Packet{Level: 60, HasLevel: true, HasVoice: true, Voice: true, Size: 60}
+			}})
+			if got := h.run(time.Second, sounds{7: noise(is)}); got[7] > 0 != is {
+				t.Errorf("voice %v: %.2f forwarded", is, got[7])
+			}
+		}
+	})
 }
 
 // TestDiscontinuous: who sends nothing in silence is heard from the first word, and has a slot within 100 ms.

@@ -200,7 +200,12 @@ func (m *Microphone) breathe() { m.unbroken, m.breathed = 0, true }
 func (m *Microphone) speak(level uint8, length, now time.Duration) {
 	loudness := int32(max(level, loudEnough)) * 16
 	if m.run > 0 {
-		loudness = m.loudness + (loudness-m.loudness)/4
+		// That of syllables, not of what lies between them.
+		weight := int32(64)
+		if loudness < m.loudness {
+			weight = 2
+		}
+		loudness = m.loudness + (loudness-m.loudness)/weight
 	}
 	m.loudness = loudness
 	m.run = min(m.run+length, longestRun)
