@@ -1,9 +1,13 @@
 // Package speakers tells who is talking in a room from the audio levels that packets carry (RFC 6464), without touching
-// a payload. It is pure: levels and the time go in, the list comes out.
+// a payload. It is pure: levels and the time go in, decisions come out. There are two, which don't depend on each other:
 //
-// The owner calls [Detector.Add] for each audio track, [Track.Observe] for each packet with a level, and
-// [Detector.Update] about every [Interval]; it serialises the calls of one detector. Tracks that are muted or send no
-// level simply fall silent.
+//   - [Detector] (this file) makes the list of active speakers that people are shown. The owner calls [Detector.Add] for
+//     each audio track, [Track.Observe] for each packet with a level, and [Detector.Update] about every [Interval]. Tracks
+//     that are muted or send no level simply fall silent.
+//   - [Loudest] (loudest.go, microphone.go) chooses the few microphones of a large room that are forwarded. The owner calls
+//     [Loudest.Add] for each audio track and [Loudest.Packet] for each packet, and does as the [Decision] says.
+//
+// The owner serialises the calls of one detector, and of one selection.
 package speakers
 
 import (
