@@ -65,7 +65,7 @@ type Estimate struct {
 	State   State
 	// Loss is the share of packets lost lately, 0–1; Inherent what of it the link loses at any rate.
 	Loss, Inherent float64
-	// Queue is the delay that packets wait on the path: one way, above the least seen in the last 10–20 s.
+	// Queue is the delay that packets wait on the path: one way, above the least seen in the last two minutes.
 	Queue time.Duration
 	// RTT is the smoothed round trip, 0 until it is known.
 	RTT time.Duration
@@ -113,6 +113,7 @@ type Estimator struct {
 	rate     aimd
 	loss     lossControl
 	probes   prober
+	others   competition
 	want     float64
 	best     float64 // highest target before the latest drop
 	limited  bool
@@ -339,8 +340,20 @@ func (e *Estimator) end() {
 	if e.state == Overuse {
 		e.overuse, e.overused = e.now, true
 	}
+	competing := e.others.update(e.now, e.queue, e.rate.bits)
+	if competing {
+		in.state = Normal // loss decides
+		in.limited = in.limited || e.rate.bits > e.fair()
+	}
 	dropped := e.rate.update(in)
-	if limit, congested := e.loss.close(e.queue, e.state == Overuse); congested && limit < e.rate.bits {
+	limit, congested, closed := e.loss.close(e.queue, e.state == Overuse)
+	if fair := e.fair(); competing && closed && e.loss.fraction > e.loss.inherent && e.rate.bits > fair {
+		limit, congested = max(competeFactor*e.rate.bits, fair), true
+	}
+	if lower, ok := e.loss.doubt(e.rate.bits); ok && closed && (!congested || lower < limit) {
+		limit, congested = lower, true
+	}
+	if congested && limit < e.rate.bits {
 		e.rate.capacity.overuse(limit)
 		e.rate.bits = limit
 		e.rate.lowered, e.rate.dropped = e.now, true
@@ -355,6 +368,16 @@ func (e *Estimator) end() {
 	e.probed()
 	e.bound()
 	e.probe()
+}
+
+// fair is what a TCP flow would have of a path with this loss and round trip, with half as much again for one that reacts
+// more gently.
+func (e *Estimator) fair() float64 {
+	p := e.loss.long()
+	if p == 0 {
+		return math.Inf(1)
+	}
+	return competeFriendly * tcpRate(p, e.rtt)
 }
 
 // usage tells whether the application sends less than it may.
@@ -414,7 +437,7 @@ func (e *Estimator) probe() {
 		p.ask(e.now, min(probeFirst*e.rate.bits, probeHeadroom*e.want, float64(e.cfg.Max)))
 		return
 	}
-	if e.state != Normal || e.queue > lossQueue || e.overused && e.now-e.overuse < probeAfter || e.now-p.last < p.interval {
+	if e.state != Normal || e.queue > lossQueue || e.loss.fraction > noGrowth || e.overused && e.now-e.overuse < probeAfter || e.now-p.last < p.interval {
 		return
 	}
 	// An application that uses the target in full shows by itself what the link takes, but slowly: once it has been quiet
