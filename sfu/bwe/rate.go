@@ -87,6 +87,8 @@ const (
 	slack          = 10_000
 	noGrowth       = 0.12 // loss, whatever its cause: draft-ietf-rmcat-gcc-02 section 6 has 10 %
 	packetBits     = 1200 * 8
+	drainFactor    = 0.15                   // less, for a queue of twice …
+	drainFrom      = 100 * time.Millisecond // … this
 	realQueue      = 50 * time.Millisecond
 )
 
@@ -158,7 +160,8 @@ func (a *aimd) decrease(in input) bool {
 	if measured <= 0 {
 		measured = a.bits / 2 // overuse before anything could be measured
 	}
-	factor := decreaseFactor
+	// A long queue is emptied sooner.
+	factor := decreaseFactor - drainFactor*min(max(float64(in.queue-drainFrom)/float64(drainFrom), 0), 1)
 	to := factor * measured
 	if to > a.bits && a.capacity.any {
 		to = factor * a.capacity.mean * 1000
