@@ -96,6 +96,7 @@ const (
 	silenceFactor = 0.8
 	silenceEvery  = 500 * time.Millisecond
 	absurd        = 30 * time.Second // between what the receiver's clock and ours say about the time passed
+	noQueue       = 5 * time.Millisecond
 	sendWidth     = 25 * time.Millisecond
 )
 
@@ -329,6 +330,9 @@ func (e *Estimator) end() {
 	e.state = e.trend.state
 	if b.overuse {
 		e.state = Overuse
+	}
+	if e.state == Overuse && e.queue < noQueue {
+		e.state = Normal // jitter: the quickest packet of the message didn't wait
 	}
 	e.usage()
 	in := input{now: e.now, state: e.state, rtt: e.rtt, queue: e.queue, loss: e.loss.fraction, limited: e.limited}
