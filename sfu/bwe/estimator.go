@@ -97,6 +97,7 @@ const (
 	silenceEvery  = 500 * time.Millisecond
 	absurd        = 30 * time.Second // between what the receiver's clock and ours say about the time passed
 	noQueue       = 5 * time.Millisecond
+	farAway       = time.Duration(1) << 60
 	sendWidth     = 25 * time.Millisecond
 )
 
@@ -132,6 +133,7 @@ type Estimator struct {
 	newestSent  time.Duration // send time of the newest packet known to have arrived
 	lastArrival time.Duration
 	anyArrival  bool
+	epoch       time.Duration
 	offset      time.Duration // arrival minus sending, of the latest packet
 
 	batch  batch
@@ -162,7 +164,7 @@ func New(cfg Config, now time.Duration) *Estimator {
 // Sent notes a packet that left. O(1), no allocation.
 func (e *Estimator) Sent(p Packet) {
 	e.tick(p.At)
-	p.At = e.now
+	p.At, p.Size = e.now, min(max(p.Size, 0), maxSize)
 	if e.heard == 0 {
 		e.heard = e.now
 	}
@@ -267,10 +269,18 @@ func (e *Estimator) passOver(sequence uint16) {
 }
 
 func (e *Estimator) arrived(s *record, at time.Duration) {
+	at = min(max(at, -farAway), farAway)
+	if !e.anyArrival {
+		e.epoch = at - time.Hour // the receiver's clock may begin anywhere; ours for it begins above zero
+	}
+	at -= e.epoch
 	offset := at - s.at
 	if e.anyArrival && (offset-e.offset > absurd || e.offset-offset > absurd) {
 		e.counts.Absurd++
 		e.forget()
+		e.epoch += at - time.Hour
+		at = time.Hour
+		offset = at - s.at
 	}
 	e.offset = offset
 	late := s.fate == lost

@@ -15,6 +15,7 @@ const (
 	lossQueue      = 40 * time.Millisecond  // a window with this much queueing delay is a full link's
 	maxInherent    = 0.25                   // no more loss than this is believed to be the link's own
 	lossHigh       = 0.15                   // so much isn't taken on trust: the rate falls by half at most, to see whether it helps
+	lossSeldom     = 4                      // windows without suspicion for each of which one is looked into
 	lossSteps      = 12                     // candidate capacities: the highest rate tried, times lossStep^k
 	lossStep       = 0.9
 	lossEvidence   = 4.0 // nats by which a lower candidate must explain the windows better, and …
@@ -24,6 +25,14 @@ const (
 
 // lossLevels are the candidates for the loss that the link has at any rate.
 var lossLevels = [...]float64{0.002, 0.01, 0.02, 0.04, 0.07, 0.1, 0.13, 0.17, 0.21, maxInherent}
+
+// lossLogs are the logarithms of each level and of what remains of 1.
+var lossLogs = func() (t [len(lossLevels)][2]float64) {
+	for i, q := range lossLevels {
+		t[i] = [2]float64{math.Log(q), math.Log1p(-q)}
+	}
+	return t
+}()
 
 // lossWindow is what was sent, and what of it was lost, in one window.
 type lossWindow struct {
@@ -52,6 +61,7 @@ type lossControl struct {
 	inherent      float64 // the link's own loss, 0–maxInherent
 	fraction      float64 // smoothed loss of whatever cause, 0–1
 	fractionKnown bool
+	idle          int     // windows since the latest inference
 	doubted       float64 // rate at which the loss became high
 }
 
@@ -147,11 +157,16 @@ func (l *lossControl) infer(latest float64) (limit float64, congested bool) {
 		l.inherent *= 0.9
 		return 0, false
 	}
+	suspect := latest > max(lossNegligible, 1.5*l.inherent)
+	if l.idle++; !suspect && l.idle < lossSeldom {
+		return 0, false // the past may have been congested, the present isn't
+	}
+	l.idle = 0
 	best, bestStep, bestLevel := math.Inf(-1), 0, 0
 	capacity := top
 	for step := range lossSteps {
 		for level := range lossLevels {
-			v := l.likelihood(capacity, lossLevels[level]) - lossUnlikely*max(0, lossLevels[level]-0.1)
+			v := l.likelihood(capacity, level) - lossUnlikely*max(0, lossLevels[level]-0.1)
 			if step > 0 {
 				v -= lossEvidence + lossBias*float64(step-1)
 			}
@@ -162,28 +177,34 @@ func (l *lossControl) infer(latest float64) (limit float64, congested bool) {
 		capacity *= lossStep
 	}
 	if !l.windows[(l.next+lossWindows-1)%lossWindows].queued {
-		l.inherent += 0.2 * (lossLevels[bestLevel] - l.inherent)
+		l.inherent += 0.3 * (lossLevels[bestLevel] - l.inherent)
 	}
-	if bestStep == 0 || latest <= max(lossNegligible, 1.5*l.inherent) {
-		return 0, false // the past may have been congested, the present isn't
+	if bestStep == 0 || !suspect {
+		return 0, false
 	}
 	return top * math.Pow(lossStep, float64(bestStep)), true
 }
 
-func (l *lossControl) likelihood(capacity, inherent float64) float64 {
+// likelihood is the logarithm of the probability of the windows, the older the less they weigh.
+func (l *lossControl) likelihood(capacity float64, level int) float64 {
 	sum, weight := 0.0, 1.0
+	known := max(l.inherent, 0.001)
 	for k := range l.n {
 		w := &l.windows[(l.next-1-k+2*lossWindows)%lossWindows]
-		q := inherent
-		if w.queued {
-			q = min(q, max(l.inherent, 0.001))
+		q, logs := lossLevels[level], lossLogs[level]
+		capped := w.queued && q > known
+		if capped {
+			q = known
 		}
-		p := q
-		if w.rate > capacity {
-			p += (1 - q) * (1 - capacity/w.rate)
+		if w.rate > capacity || capped {
+			p := q
+			if w.rate > capacity {
+				p += (1 - q) * (1 - capacity/w.rate)
+			}
+			p = min(p, 0.999)
+			logs = [2]float64{math.Log(p), math.Log1p(-p)}
 		}
-		p = min(max(p, 0.001), 0.999)
-		sum += weight * (w.lost*math.Log(p) + (w.packets-w.lost)*math.Log1p(-p))
+		sum += weight * (w.lost*logs[0] + (w.packets-w.lost)*logs[1])
 		weight *= lossAge
 	}
 	return sum
