@@ -97,6 +97,8 @@ const (
 	silenceEvery  = 500 * time.Millisecond
 	absurd        = 30 * time.Second // between what the receiver's clock and ours say about the time passed
 	noQueue       = 5 * time.Millisecond
+	sentPeriod    = 2 * time.Second
+	maxSilent     = 300 * time.Millisecond
 	farAway       = time.Duration(1) << 60
 	sendWidth     = 25 * time.Millisecond
 )
@@ -108,17 +110,21 @@ type Estimator struct {
 	sent    ring
 	sending meter
 
-	groups   grouping
-	trend    trendline
-	base     baseline
-	acked    acknowledged
-	rate     aimd
-	loss     lossControl
-	probes   prober
-	others   competition
-	want     float64
-	best     float64 // highest target before the latest drop
-	limited  bool
+	groups  grouping
+	trend   trendline
+	base    baseline
+	acked   acknowledged
+	rate    aimd
+	loss    lossControl
+	probes  prober
+	others  competition
+	want    float64
+	best    float64 // highest target before the latest drop
+	limited bool
+
+	sentMost, sentBefore float64 // highest rate sent in this period, and in the one before
+	sentSince            time.Duration
+
 	overuse  time.Duration // latest
 	overused bool
 
@@ -145,7 +151,9 @@ type Estimator struct {
 type batch struct {
 	received, lost int
 	newest         time.Duration // send time of the newest received
-	silent         int           // bytes that feedback passed over
+	silent         int           // bytes that feedback passed over, sent between these times
+	silentFrom     time.Duration
+	silentTo       time.Duration
 	delay          time.Duration // least one-way delay, clocks' offset included
 	overuse        bool
 }
@@ -262,7 +270,11 @@ func (e *Estimator) passOver(sequence uint16) {
 	for q := from; q != sequence; q++ {
 		if s := e.sent.find(q); s != nil && s.fate == flying {
 			e.counts.Silent++
+			if b := &e.batch; b.silent == 0 {
+				b.silentFrom = s.at
+			}
 			e.batch.silent += int(s.size)
+			e.batch.silentTo = s.at
 		}
 	}
 	e.reported = sequence
@@ -304,6 +316,10 @@ func (e *Estimator) arrived(s *record, at time.Duration) {
 		e.acked.reset()
 	}
 	e.anyArrival, e.lastArrival = true, max(e.lastArrival, at)
+	if b.silent > 0 && b.silentTo-b.silentFrom > maxSilent {
+		b.silent = 0
+		e.acked.reset()
+	}
 	e.acked.add(at, int(s.size)+b.silent)
 	b.silent = 0
 	v, ok, reset := e.groups.add(s.at, at)
@@ -346,10 +362,7 @@ func (e *Estimator) end() {
 	}
 	e.usage()
 	in := input{now: e.now, state: e.state, rtt: e.rtt, queue: e.queue, loss: e.loss.fraction, limited: e.limited}
-	in.measured, _ = e.acked.rate()
-	in.busy, _ = e.acked.busy()
-	in.measured /= 1 - e.loss.inherent
-	in.busy /= 1 - e.loss.inherent
+	in.measured, in.busy = e.measured()
 	before := e.rate.bits
 	if e.state == Overuse {
 		e.overuse, e.overused = e.now, true
@@ -382,6 +395,20 @@ func (e *Estimator) end() {
 	e.probed()
 	e.bound()
 	e.probe()
+}
+
+// measured returns the rate that arrives, over half a second and over a shorter while: raised by the loss that the link
+// has anyhow, and never more than was sent, whatever the receiver says.
+func (e *Estimator) measured() (slow, fast float64) {
+	if e.now-e.sentSince > sentPeriod {
+		e.sentBefore, e.sentMost, e.sentSince = e.sentMost, 0, e.now
+	}
+	sent, _ := e.sending.rate(e.now)
+	e.sentMost = max(e.sentMost, sent)
+	most := max(e.sentMost, e.sentBefore)
+	slow, _ = e.acked.rate()
+	fast, _ = e.acked.busy()
+	return min(slow/(1-e.loss.inherent), 1.1*most), min(fast/(1-e.loss.inherent), 2*most)
 }
 
 // fair is what a TCP flow would have of a path with this loss and round trip, with half as much again for one that reacts

@@ -166,8 +166,11 @@ func (c *cluster) outcome(inherent float64) (outcome, bool) {
 	}
 	o := outcome{rate: min(sent, got), asked: float64(c.probe.Rate)}
 	lost := float64(c.lost) / float64(c.known)
-	o.clean = got >= probeClean*sent && lost <= 0.2+inherent
-	if !o.clean {
+	// The times tell whether a queue grew, whatever the packets' sizes.
+	o.clean = float64(receiving) <= float64(sending)/probeClean+float64(time.Millisecond) && lost <= 0.2+inherent
+	if o.clean {
+		o.rate = sent
+	} else {
 		o.rate = min(o.rate, got*(1-lost))
 	}
 	return o, true

@@ -183,6 +183,10 @@ func (a *aimd) increase(in input, passed time.Duration) {
 	if _, high := a.capacity.bounds(); a.capacity.any && in.measured > max(high, 1.2*1000*a.capacity.mean) {
 		a.capacity = capacity{} // the link has become better
 	}
+	if proven := decreaseFactor * in.measured; in.queue < realQueue && a.bits < proven {
+		// More is sent than was allowed, as the least that the application can, and arrives without waiting.
+		a.bits = proven
+	}
 	to := a.bits
 	if a.capacity.any {
 		// Draft: response_time_ms = 100 + rtt_ms; here a third more, as the detector needs its time too.
