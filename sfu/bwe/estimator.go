@@ -369,7 +369,7 @@ func (e *Estimator) end() {
 	}
 	competing := e.others.update(e.now, e.queue, e.rate.bits)
 	if competing {
-		in.state = Normal // loss decides
+		in.state, in.queue = Normal, 0 // loss decides
 		in.limited = in.limited || e.rate.bits > e.fair()
 	}
 	dropped := e.rate.update(in)

@@ -51,6 +51,7 @@ func (l *link) rateUsed(from, to time.Duration, flows ...*flow) float64 {
 	return sum / l.rate / (1 - l.loss)
 }
 
+// TestNetworkPolicer: a link that drops what exceeds its rate instead of queueing it tells by loss alone.
 func TestNetworkPolicer(t *testing.T) {
 	var sent, lost []float64
 	for seed := range uint64(seeds) {
@@ -68,11 +69,10 @@ func TestNetworkPolicer(t *testing.T) {
 	figure{name, "loss, worst of 5", slices.Max(lost), "%", 0, 20}.check(t)
 }
 
+// TestNetworkShare: two flows of the same kind behind one bottleneck.
 func TestNetworkShare(t *testing.T) {
-	for name, src := range map[string]func() source{
-		"layers": func() source { return &layered{} },
-		"greedy": func() source { return greedy{100_000, 2_500_000} },
-	} {
+	for _, c := range sources {
+		name, src := c.name, c.source
 		var share, queue, used []float64
 		for seed := range uint64(seeds) {
 			s := newSim(seed + 1)
@@ -86,7 +86,6 @@ func TestNetworkShare(t *testing.T) {
 			share = append(share, 100*min(x, y)/(x+y))
 			used = append(used, 100*(x+y)/1.5e6)
 			queue = append(queue, out.waits.quantile(0.95, sec(10), sec(70)))
-			t.Log(x, y, queue[seed], a.probes, b.probes)
 		}
 		name = "two flows over 1.5 Mbit/s, " + name
 		figure{name, "smaller share of 60 s, worst of 5", slices.Min(share), "%", 40, 50}.check(t)

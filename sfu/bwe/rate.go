@@ -89,6 +89,7 @@ const (
 	packetBits     = 1200 * 8
 	drainFactor    = 0.15                   // less, for a queue of twice …
 	drainFrom      = 100 * time.Millisecond // … this
+	fullQueue      = 25 * time.Millisecond
 	realQueue      = 50 * time.Millisecond
 )
 
@@ -177,8 +178,8 @@ func (a *aimd) decrease(in input) bool {
 }
 
 func (a *aimd) increase(in input, passed time.Duration) {
-	if in.limited || in.loss > noGrowth {
-		return // what isn't tried isn't known: probes raise it; and nobody adds to much loss
+	if in.limited || in.loss > noGrowth || in.queue > fullQueue {
+		return // what isn't tried isn't known: probes raise it; and nobody adds to much loss, or to a queue
 	}
 	if _, high := a.capacity.bounds(); a.capacity.any && in.measured > max(high, 1.2*1000*a.capacity.mean) {
 		a.capacity = capacity{} // the link has become better
