@@ -93,7 +93,11 @@ func settles(l *link, from time.Duration, limit float64, span time.Duration) flo
 	return (last - from).Seconds()
 }
 
-const seeds = 5
+// seeds are 1, 2, 3 …; fewer under the race detector, which finds nothing more in more of them.
+const (
+	seeds       = 5 - 4*slower
+	randomLinks = 60 - 50*slower
+)
 
 // sources are simulcast layers, as an SFU has them, and an encoder that follows the target.
 var sources = []struct {
@@ -127,7 +131,7 @@ func TestNetworkCapacityDrop(t *testing.T) {
 			back = append(back, reaches(f, sec(45), 1_850_000, 25*time.Second))
 		}
 		name = "3 → 0.5 → 3 Mbit/s, " + name
-		figure{name, "rate fits after, worst of 5", slices.Max(fit), "s", 0, 1.5}.check(t)
+		figure{name, "rate fits after, worst seed", slices.Max(fit), "s", 0, 1.5}.check(t)
 		figure{name, "above the limit in the next 20 s", slices.Max(above), "s", 0, 2}.check(t)
 		figure{name, "queue under 100 ms after", slices.Max(settle), "s", 0, 4}.check(t)
 		figure{name, "queue then, 95th percentile", slices.Max(queue), "ms", 0, 100}.check(t)

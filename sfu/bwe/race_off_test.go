@@ -2,4 +2,7 @@
 
 package bwe
 
-const raceEnabled = false
+const (
+	raceEnabled = false
+	slower      = 0
+)

@@ -2,4 +2,7 @@
 
 package bwe
 
-const raceEnabled = true
+const (
+	raceEnabled = true
+	slower      = 1
+)
