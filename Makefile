@@ -7,10 +7,10 @@ SOURCES  = $(shell git ls-files -co --exclude-standard -- '*.go' '*.sql' go.mod 
 PAGES    = $(shell git ls-files -co --exclude-standard -- web ':!web/e2e' ':!*.go')
 
 .NOTPARALLEL:
-.PHONY: help run lan build check test unit race fuzz bench e2e tools clean
+.PHONY: help run lan build check test unit race fuzz bench bench-network e2e tools clean
 
 help: ## what each target does
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 10
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 15
 
 run: build ## build everything and start the app on this machine (http://localhost:7880)
 	bin/anytime serve --listen $(ADDRESS) --registration open
@@ -51,6 +51,9 @@ fuzz: ## every fuzz target for a minute each
 
 bench: ## the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-network: ## bandwidth estimate and loss repair on simulated links, next to the targets
+	$(GO) test -count=1 -v -run 'TestNetwork|TestRandomLinks' ./sfu/bwe
 
 e2e: tools build ## real browsers against the real server
 	cd web && npm run --silent e2e

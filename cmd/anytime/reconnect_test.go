@@ -141,7 +141,7 @@ func (w *watch) pause() time.Duration {
 }
 
 // talk has two clients hear each other.
-func talk(ctx context.Context, t *testing.T, ann, bob *client.Client) (atAnn, atBob *watch) {
+func talkBothWays(ctx context.Context, t *testing.T, ann, bob *client.Client) (atAnn, atBob *watch) {
 	t.Helper()
 	annAudio := publishSource(ctx, t, ann, 'a', client.PublishOptions{Codec: client.Opus, Source: wire.SourceMicrophone})
 	bobAudio := publishSource(ctx, t, bob, 'b', client.PublishOptions{Codec: client.Opus, Source: wire.SourceMicrophone})
@@ -165,7 +165,7 @@ func TestNetworkChange(t *testing.T) {
 			roaming := n.Roaming()
 			ann := r.join(ctx, "ann", over(still, mode.change))
 			bob := r.join(ctx, "bob", over(roaming, mode.change))
-			atAnn, atBob := talk(ctx, t, ann, bob)
+			atAnn, atBob := talkBothWays(ctx, t, ann, bob)
 			for round := range 3 {
 				roaming.Move()
 				bob.Cut()
@@ -201,7 +201,7 @@ func TestAddressChangeUnnoticed(t *testing.T) {
 			roaming := n.Roaming()
 			ann := r.join(ctx, "ann", over(still, mode.change))
 			bob := r.join(ctx, "bob", over(roaming, mode.change))
-			atAnn, atBob := talk(ctx, t, ann, bob)
+			atAnn, atBob := talkBothWays(ctx, t, ann, bob)
 			if err := roaming.Rebind(); err != nil {
 				t.Fatal(err)
 			}
@@ -238,7 +238,7 @@ func TestUDPIsBlockedInACall(t *testing.T) {
 					e.SetIncludeLoopbackCandidate(true)
 				}
 			})
-			atAnn, atBob := talk(ctx, t, ann, bob)
+			atAnn, atBob := talkBothWays(ctx, t, ann, bob)
 			for _, p := range bob.Paths() {
 				if p != "udp" {
 					t.Errorf("begun over %s", p)
@@ -314,7 +314,7 @@ func TestResumeKeepsEverything(t *testing.T) {
 			var atBobs, atAnns record
 			ann := r.join(ctx, "ann", recorded(&atAnns, mode.change))
 			bob := r.join(ctx, "bob", recorded(&atBobs, mode.change))
-			atAnn, atBob := talk(ctx, t, ann, bob)
+			atAnn, atBob := talkBothWays(ctx, t, ann, bob)
 			// A track whose media has not come yet when the connection breaks.
 			err := bob.Send(&wire.SignalRequest{Message: &wire.RequestAddTrack{AddTrack: &wire.AddTrackRequest{
 				Cid: "pending", Type: wire.TrackVideo, Source: wire.SourceScreenShare,
@@ -394,7 +394,7 @@ func TestSyncStateAfterAResume(t *testing.T) {
 			r := newTestRooms(t, nil)
 			ann := r.join(ctx, "ann", mode.change)
 			bob := r.join(ctx, "bob", mode.change)
-			_, atBob := talk(ctx, t, ann, bob)
+			_, atBob := talkBothWays(ctx, t, ann, bob)
 			mine := ann.State().Participants["bob"].GetTracks()
 			video := publishSource(ctx, t, ann, 'A', client.PublishOptions{Codec: client.VP8, Source: wire.SourceCamera})
 			seen := watchTrack(ctx, t, byID(ctx, t, bob, video.ID())[video.ID()])
@@ -541,7 +541,7 @@ func TestLossIsToldWhenMediaIsAwayToo(t *testing.T) {
 			roaming := n.Roaming()
 			ann := r.join(ctx, "ann", over(still, mode.change))
 			bob := r.join(ctx, "bob", over(roaming, mode.change))
-			atAnn, atBob := talk(ctx, t, ann, bob)
+			atAnn, atBob := talkBothWays(ctx, t, ann, bob)
 			roaming.Move() // nothing gets through any more
 			bob.Cut()
 			wait(ctx, t, ann, "bob's loss", func(s client.State) bool { return s.Qualities[bob.ID()] == wire.ConnectionLost })

@@ -65,7 +65,7 @@ type Estimate struct {
 	State   State
 	// Loss is the share of packets lost lately, 0–1; Inherent what of it the link loses at any rate.
 	Loss, Inherent float64
-	// Queue is the delay that packets wait on the path: one way, above the least seen in the last 10–20 s.
+	// Queue is the delay that packets wait on the path: one way, above the least seen in the last two minutes.
 	Queue time.Duration
 	// RTT is the smoothed round trip, 0 until it is known.
 	RTT time.Duration
@@ -96,6 +96,10 @@ const (
 	silenceFactor = 0.8
 	silenceEvery  = 500 * time.Millisecond
 	absurd        = 30 * time.Second // between what the receiver's clock and ours say about the time passed
+	noQueue       = 5 * time.Millisecond
+	sentPeriod    = 2 * time.Second
+	maxSilent     = 300 * time.Millisecond
+	farAway       = time.Duration(1) << 60
 	sendWidth     = 25 * time.Millisecond
 )
 
@@ -106,16 +110,21 @@ type Estimator struct {
 	sent    ring
 	sending meter
 
-	groups   grouping
-	trend    trendline
-	base     baseline
-	acked    acknowledged
-	rate     aimd
-	loss     lossControl
-	probes   prober
-	want     float64
-	best     float64 // highest target before the latest drop
-	limited  bool
+	groups  grouping
+	trend   trendline
+	base    baseline
+	acked   acknowledged
+	rate    aimd
+	loss    lossControl
+	probes  prober
+	others  competition
+	want    float64
+	best    float64 // highest target before the latest drop
+	limited bool
+
+	sentMost, sentBefore float64 // highest rate sent in this period, and in the one before
+	sentSince            time.Duration
+
 	overuse  time.Duration // latest
 	overused bool
 
@@ -130,6 +139,7 @@ type Estimator struct {
 	newestSent  time.Duration // send time of the newest packet known to have arrived
 	lastArrival time.Duration
 	anyArrival  bool
+	epoch       time.Duration
 	offset      time.Duration // arrival minus sending, of the latest packet
 
 	batch  batch
@@ -141,7 +151,9 @@ type Estimator struct {
 type batch struct {
 	received, lost int
 	newest         time.Duration // send time of the newest received
-	silent         int           // bytes that feedback passed over
+	silent         int           // bytes that feedback passed over, sent between these times
+	silentFrom     time.Duration
+	silentTo       time.Duration
 	delay          time.Duration // least one-way delay, clocks' offset included
 	overuse        bool
 }
@@ -160,7 +172,7 @@ func New(cfg Config, now time.Duration) *Estimator {
 // Sent notes a packet that left. O(1), no allocation.
 func (e *Estimator) Sent(p Packet) {
 	e.tick(p.At)
-	p.At = e.now
+	p.At, p.Size = e.now, min(max(p.Size, 0), maxSize)
 	if e.heard == 0 {
 		e.heard = e.now
 	}
@@ -258,17 +270,29 @@ func (e *Estimator) passOver(sequence uint16) {
 	for q := from; q != sequence; q++ {
 		if s := e.sent.find(q); s != nil && s.fate == flying {
 			e.counts.Silent++
+			if b := &e.batch; b.silent == 0 {
+				b.silentFrom = s.at
+			}
 			e.batch.silent += int(s.size)
+			e.batch.silentTo = s.at
 		}
 	}
 	e.reported = sequence
 }
 
 func (e *Estimator) arrived(s *record, at time.Duration) {
+	at = min(max(at, -farAway), farAway)
+	if !e.anyArrival {
+		e.epoch = at - time.Hour // the receiver's clock may begin anywhere; ours for it begins above zero
+	}
+	at -= e.epoch
 	offset := at - s.at
 	if e.anyArrival && (offset-e.offset > absurd || e.offset-offset > absurd) {
 		e.counts.Absurd++
 		e.forget()
+		e.epoch += at - time.Hour
+		at = time.Hour
+		offset = at - s.at
 	}
 	e.offset = offset
 	late := s.fate == lost
@@ -292,6 +316,10 @@ func (e *Estimator) arrived(s *record, at time.Duration) {
 		e.acked.reset()
 	}
 	e.anyArrival, e.lastArrival = true, max(e.lastArrival, at)
+	if b.silent > 0 && b.silentTo-b.silentFrom > maxSilent {
+		b.silent = 0
+		e.acked.reset()
+	}
 	e.acked.add(at, int(s.size)+b.silent)
 	b.silent = 0
 	v, ok, reset := e.groups.add(s.at, at)
@@ -329,18 +357,30 @@ func (e *Estimator) end() {
 	if b.overuse {
 		e.state = Overuse
 	}
+	if e.state == Overuse && e.queue < noQueue {
+		e.state = Normal // jitter: the quickest packet of the message didn't wait
+	}
 	e.usage()
 	in := input{now: e.now, state: e.state, rtt: e.rtt, queue: e.queue, loss: e.loss.fraction, limited: e.limited}
-	in.measured, _ = e.acked.rate()
-	in.busy, _ = e.acked.busy()
-	in.measured /= 1 - e.loss.inherent
-	in.busy /= 1 - e.loss.inherent
+	in.measured, in.busy = e.measured()
 	before := e.rate.bits
 	if e.state == Overuse {
 		e.overuse, e.overused = e.now, true
 	}
+	competing := e.others.update(e.now, e.queue, e.rate.bits)
+	if competing {
+		in.state, in.queue = Normal, 0 // loss decides
+		in.limited = in.limited || e.rate.bits > e.fair()
+	}
 	dropped := e.rate.update(in)
-	if limit, congested := e.loss.close(e.queue, e.state == Overuse); congested && limit < e.rate.bits {
+	limit, congested, closed := e.loss.close(e.queue, e.state == Overuse)
+	if fair := e.fair(); competing && closed && e.loss.fraction > e.loss.inherent && e.rate.bits > fair {
+		limit, congested = max(competeFactor*e.rate.bits, fair), true
+	}
+	if lower, ok := e.loss.doubt(e.rate.bits); ok && closed && (!congested || lower < limit) {
+		limit, congested = lower, true
+	}
+	if congested && limit < e.rate.bits {
 		e.rate.capacity.overuse(limit)
 		e.rate.bits = limit
 		e.rate.lowered, e.rate.dropped = e.now, true
@@ -355,6 +395,30 @@ func (e *Estimator) end() {
 	e.probed()
 	e.bound()
 	e.probe()
+}
+
+// measured returns the rate that arrives, over half a second and over a shorter while: raised by the loss that the link
+// has anyhow, and never more than was sent, whatever the receiver says.
+func (e *Estimator) measured() (slow, fast float64) {
+	if e.now-e.sentSince > sentPeriod {
+		e.sentBefore, e.sentMost, e.sentSince = e.sentMost, 0, e.now
+	}
+	sent, _ := e.sending.rate(e.now)
+	e.sentMost = max(e.sentMost, sent)
+	most := max(e.sentMost, e.sentBefore)
+	slow, _ = e.acked.rate()
+	fast, _ = e.acked.busy()
+	return min(slow/(1-e.loss.inherent), 1.1*most), min(fast/(1-e.loss.inherent), 2*most)
+}
+
+// fair is what a TCP flow would have of a path with this loss and round trip, with half as much again for one that reacts
+// more gently.
+func (e *Estimator) fair() float64 {
+	p := e.loss.long()
+	if p == 0 {
+		return math.Inf(1)
+	}
+	return competeFriendly * tcpRate(p, e.rtt)
 }
 
 // usage tells whether the application sends less than it may.
@@ -414,7 +478,7 @@ func (e *Estimator) probe() {
 		p.ask(e.now, min(probeFirst*e.rate.bits, probeHeadroom*e.want, float64(e.cfg.Max)))
 		return
 	}
-	if e.state != Normal || e.queue > lossQueue || e.overused && e.now-e.overuse < probeAfter || e.now-p.last < p.interval {
+	if e.state != Normal || e.queue > lossQueue || e.loss.fraction > noGrowth || e.overused && e.now-e.overuse < probeAfter || e.now-p.last < p.interval {
 		return
 	}
 	// An application that uses the target in full shows by itself what the link takes, but slowly: once it has been quiet

@@ -3,6 +3,7 @@ package bwe
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -119,8 +120,9 @@ func symbol(chunk uint16, k int) uint16 {
 // Index finds the transport-wide sequence number of a packet by its SSRC and RTP sequence number, which is how RFC 8888
 // names it. It is as large as the history and forgets the oldest.
 type Index struct {
-	slots []indexed
-	mask  uint32
+	slots   []indexed
+	mask    uint32
+	results []Result // of one message, to be put in the order of sending
 }
 
 type indexed struct {
@@ -135,7 +137,7 @@ func NewIndex(size int) *Index {
 	for n < min(size, 1<<14) {
 		n <<= 1
 	}
-	return &Index{slots: make([]indexed, n), mask: uint32(n - 1)}
+	return &Index{slots: make([]indexed, n), mask: uint32(n - 1), results: make([]Result, 0, n)}
 }
 
 func (x *Index) slot(ssrc uint32, sequence uint16) *indexed {
@@ -160,13 +162,20 @@ const (
 )
 
 // CongestionFeedback takes an RFC 8888 message, from its first report block's SSRC on, the report timestamp included:
-// what follows the SSRC of the packet sender (section 3.1). It reads no more packets than the history holds.
+// what follows the SSRC of the packet sender (section 3.1). It reads no more packets than the index holds.
 // No allocation.
 func (e *Estimator) CongestionFeedback(now time.Duration, b []byte, index *Index) error {
 	e.begin(now)
+	index.results = index.results[:0]
 	err := e.congestion(b, index)
 	if err != nil {
 		e.counts.Malformed++
+	}
+	// A message has one block after the other for each stream: bring their packets into the order of sending.
+	newest := e.sent.last
+	slices.SortFunc(index.results, func(a, b Result) int { return int(newest-b.Sequence) - int(newest-a.Sequence) })
+	for i := range index.results {
+		e.result(index.results[i])
 	}
 	e.end()
 	return err
@@ -180,7 +189,7 @@ func (e *Estimator) congestion(b []byte, index *Index) error {
 	stamp := e.times.extend(binary.BigEndian.Uint32(b[len(b)-4:]), 32)
 	at := time.Duration(stamp>>16)*time.Second + time.Duration(stamp&0xffff)*time.Second>>16
 	b = b[:len(b)-4]
-	budget := len(e.sent.slots)
+	budget := cap(index.results)
 	for len(b) > 0 {
 		if len(b) < 8 {
 			return ErrMalformed
@@ -210,7 +219,7 @@ func (e *Estimator) congestion(b []byte, index *Index) error {
 				}
 				r.At = at - time.Duration(offset)*time.Second/1024
 			}
-			e.result(r)
+			index.results = append(index.results, r)
 		}
 		b = b[length:]
 	}

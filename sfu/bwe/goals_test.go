@@ -93,13 +93,28 @@ func settles(l *link, from time.Duration, limit float64, span time.Duration) flo
 	return (last - from).Seconds()
 }
 
-const seeds = 5
+// seeds are 1, 2, 3 …; fewer under the race detector, which finds nothing more in more of them.
+const (
+	seeds       = 5 - 4*slower
+	randomLinks = 60 - 50*slower
+)
 
+// sources are simulcast layers, as an SFU has them, and an encoder that follows the target.
+var sources = []struct {
+	name      string
+	source    func() source
+	tolerance float64
+}{
+	{"layers", func() source { return &layered{} }, 1},
+	{"greedy", func() source { return greedy{100_000, 2_500_000} }, 1.05},
+}
+
+// TestNetworkCapacityDrop: the link falls from 3 Mbit/s to 500 kbit/s and returns.
 func TestNetworkCapacityDrop(t *testing.T) {
-	for name, src := range map[string]func() source{
-		"layers": func() source { return &layered{} },
-		"greedy": func() source { return greedy{100_000, 2_500_000} },
-	} {
+	for _, c := range sources {
+		name, src := c.name, c.source
+		// An encoder that fills the target sends a little more while a probe is under way: 5 % are allowed to it.
+		limit := 500_000 * c.tolerance
 		var fit, above, settle, back, queue []float64
 		for seed := range uint64(seeds) {
 			s := newSim(seed + 1)
@@ -109,15 +124,14 @@ func TestNetworkCapacityDrop(t *testing.T) {
 			out.change(sec(20), 500_000)
 			out.change(sec(45), 3e6)
 			s.run(75 * time.Second)
-			a, b := fits(f, sec(20), 500_000, 20*time.Second)
+			a, b := fits(f, sec(20), limit, 20*time.Second)
 			fit, above = append(fit, a), append(above, b)
 			settle = append(settle, settles(out, sec(20), 100, 20*time.Second))
 			queue = append(queue, out.waits.quantile(0.95, sec(25), sec(45)))
 			back = append(back, reaches(f, sec(45), 1_850_000, 25*time.Second))
-			t.Log(a, b, settle[seed], back[seed], f.probes, f.transport.Counts())
 		}
 		name = "3 → 0.5 → 3 Mbit/s, " + name
-		figure{name, "rate fits after, worst of 5", slices.Max(fit), "s", 0, 1.5}.check(t)
+		figure{name, "rate fits after, worst seed", slices.Max(fit), "s", 0, 1.5}.check(t)
 		figure{name, "above the limit in the next 20 s", slices.Max(above), "s", 0, 2}.check(t)
 		figure{name, "queue under 100 ms after", slices.Max(settle), "s", 0, 4}.check(t)
 		figure{name, "queue then, 95th percentile", slices.Max(queue), "ms", 0, 100}.check(t)

@@ -14,6 +14,8 @@ const (
 	lossNegligible = 0.02                   // draft-ietf-rmcat-gcc-02 section 6: below 2 % nothing is wrong
 	lossQueue      = 40 * time.Millisecond  // a window with this much queueing delay is a full link's
 	maxInherent    = 0.25                   // no more loss than this is believed to be the link's own
+	lossHigh       = 0.15                   // so much isn't taken on trust: the rate falls by half at most, to see whether it helps
+	lossSeldom     = 4                      // windows without suspicion for each of which one is looked into
 	lossSteps      = 12                     // candidate capacities: the highest rate tried, times lossStep^k
 	lossStep       = 0.9
 	lossEvidence   = 4.0 // nats by which a lower candidate must explain the windows better, and …
@@ -23,6 +25,14 @@ const (
 
 // lossLevels are the candidates for the loss that the link has at any rate.
 var lossLevels = [...]float64{0.002, 0.01, 0.02, 0.04, 0.07, 0.1, 0.13, 0.17, 0.21, maxInherent}
+
+// lossLogs are the logarithms of each level and of what remains of 1.
+var lossLogs = func() (t [len(lossLevels)][2]float64) {
+	for i, q := range lossLevels {
+		t[i] = [2]float64{math.Log(q), math.Log1p(-q)}
+	}
+	return t
+}()
 
 // lossWindow is what was sent, and what of it was lost, in one window.
 type lossWindow struct {
@@ -51,6 +61,8 @@ type lossControl struct {
 	inherent      float64 // the link's own loss, 0–maxInherent
 	fraction      float64 // smoothed loss of whatever cause, 0–1
 	fractionKnown bool
+	idle          int     // windows since the latest inference
+	doubted       float64 // rate at which the loss became high
 }
 
 func (l *lossControl) packet(sent time.Duration, size int, gone bool) {
@@ -79,17 +91,17 @@ func (l *lossControl) late() {
 }
 
 // close ends the open window when it is long enough. It returns the rate beyond which the link loses more than its
-// share, when there is one.
-func (l *lossControl) close(queue time.Duration, overuse bool) (limit float64, congested bool) {
+// share, when there is one; closed is set when a window ended.
+func (l *lossControl) close(queue time.Duration, overuse bool) (limit float64, congested, closed bool) {
 	if !l.any {
-		return 0, false
+		return 0, false, false
 	}
 	l.queueSum += queue
 	l.queueSamples++
 	l.open.queued = l.open.queued || overuse
 	span := l.last - l.first
 	if span < lossSpan || l.open.packets < lossPackets && span < lossLongest {
-		return 0, false
+		return 0, false, false
 	}
 	w := l.open
 	w.rate = float64(l.bytes*8) / span.Seconds()
@@ -103,7 +115,34 @@ func (l *lossControl) close(queue time.Duration, overuse bool) (limit float64, c
 		l.fraction, l.fractionKnown = f, true
 	}
 	l.fraction += 0.3 * (f - l.fraction)
-	return l.infer(f)
+	limit, congested = l.infer(f)
+	return limit, congested, true
+}
+
+// doubt returns the rate to try when loss is high although nothing but the link itself explains it: down to half, to see
+// whether less is lost of less.
+func (l *lossControl) doubt(rate float64) (lower float64, ok bool) {
+	switch {
+	case l.fraction < noGrowth:
+		l.doubted = 0
+	case l.fraction > lossHigh:
+		l.doubted = max(l.doubted, rate)
+		return max(rate*(1-l.fraction/4), l.doubted/2), true
+	}
+	return 0, false
+}
+
+// long returns the loss over all windows beyond the link's own, 0–1.
+func (l *lossControl) long() float64 {
+	var lost, packets float64
+	for i := range l.n {
+		lost += l.windows[i].lost
+		packets += l.windows[i].packets
+	}
+	if packets == 0 {
+		return 0
+	}
+	return max(0, lost/packets-l.inherent)
 }
 
 // infer looks for the capacity and the inherent loss that explain the windows best.
@@ -118,11 +157,16 @@ func (l *lossControl) infer(latest float64) (limit float64, congested bool) {
 		l.inherent *= 0.9
 		return 0, false
 	}
+	suspect := latest > max(lossNegligible, 1.5*l.inherent)
+	if l.idle++; !suspect && l.idle < lossSeldom {
+		return 0, false // the past may have been congested, the present isn't
+	}
+	l.idle = 0
 	best, bestStep, bestLevel := math.Inf(-1), 0, 0
 	capacity := top
 	for step := range lossSteps {
 		for level := range lossLevels {
-			v := l.likelihood(capacity, lossLevels[level]) - lossUnlikely*max(0, lossLevels[level]-0.1)
+			v := l.likelihood(capacity, level) - lossUnlikely*max(0, lossLevels[level]-0.1)
 			if step > 0 {
 				v -= lossEvidence + lossBias*float64(step-1)
 			}
@@ -132,27 +176,35 @@ func (l *lossControl) infer(latest float64) (limit float64, congested bool) {
 		}
 		capacity *= lossStep
 	}
-	l.inherent += 0.2 * (lossLevels[bestLevel] - l.inherent)
-	if bestStep == 0 || latest <= max(lossNegligible, 1.5*l.inherent) {
-		return 0, false // the past may have been congested, the present isn't
+	if !l.windows[(l.next+lossWindows-1)%lossWindows].queued {
+		l.inherent += 0.3 * (lossLevels[bestLevel] - l.inherent)
+	}
+	if bestStep == 0 || !suspect {
+		return 0, false
 	}
 	return top * math.Pow(lossStep, float64(bestStep)), true
 }
 
-func (l *lossControl) likelihood(capacity, inherent float64) float64 {
+// likelihood is the logarithm of the probability of the windows, the older the less they weigh.
+func (l *lossControl) likelihood(capacity float64, level int) float64 {
 	sum, weight := 0.0, 1.0
+	known := max(l.inherent, 0.001)
 	for k := range l.n {
 		w := &l.windows[(l.next-1-k+2*lossWindows)%lossWindows]
-		q := inherent
-		if w.queued {
-			q = min(q, l.inherent+0.01)
+		q, logs := lossLevels[level], lossLogs[level]
+		capped := w.queued && q > known
+		if capped {
+			q = known
 		}
-		p := q
-		if w.rate > capacity {
-			p += (1 - q) * (1 - capacity/w.rate)
+		if w.rate > capacity || capped {
+			p := q
+			if w.rate > capacity {
+				p += (1 - q) * (1 - capacity/w.rate)
+			}
+			p = min(p, 0.999)
+			logs = [2]float64{math.Log(p), math.Log1p(-p)}
 		}
-		p = min(max(p, 0.001), 0.999)
-		sum += weight * (w.lost*math.Log(p) + (w.packets-w.lost)*math.Log1p(-p))
+		sum += weight * (w.lost*logs[0] + (w.packets-w.lost)*logs[1])
 		weight *= lossAge
 	}
 	return sum

@@ -148,10 +148,13 @@ func (p *Pacer) cluster(q Queue) Grant {
 	}
 	// A packet leaves when what came before it has had its time; packets as small as it takes for the least number.
 	n := min(max(int(due), p.probe.Bytes/p.probe.Packets, 1), paceSegments*paceBytes)
-	g := Grant{Probe: p.probe.ID, Bytes: n, Padding: n, Next: p.now + time.Duration(float64(n)/rate*float64(time.Second))}
+	g := Grant{Probe: p.probe.ID, Bytes: n, Padding: n}
+	expected := float64(n)
 	if q.Packets > 0 {
 		g.Packets = max(1, min(n/paceBytes, paceSegments))
+		expected = min(expected, float64(g.Packets)*float64(q.Bytes)/float64(q.Packets))
 	}
+	g.Next = p.now + max(time.Duration(expected/rate*float64(time.Second)), time.Microsecond)
 	return g
 }
 

@@ -9,19 +9,19 @@ type Probe struct {
 	ID uint16
 	// Rate in bit/s.
 	Rate int64
-	// Packets and Bytes are the least that the cluster has: at least 5 packets and 15 ms.
+	// Packets and Bytes are the least that the cluster has: at least 5 packets and 20 ms.
 	Packets, Bytes int
 }
 
 const (
 	probePackets  = 5
-	probeSpan     = 15 * time.Millisecond
+	probeSpan     = 20 * time.Millisecond
 	probeLongest  = 60 * time.Millisecond
 	probeTimeout  = time.Second // for all its feedback
 	probeFirst    = 3           // times the start rate
 	probeFactor   = 2           // times the estimate, or the result before
 	probeEnough   = 0.7         // of its rate as the result: the next may try more
-	probeClean    = 0.9         // received at this much of the rate sent: the queue didn't grow
+	probeClean    = 0.93        // received at this much of the rate sent: the queue didn't grow
 	probeHeadroom = 1.25        // above what is wanted
 	probeSoonest  = time.Second // after the one before, growing with each that brings nothing …
 	probeBackoff  = 1.5
@@ -166,8 +166,11 @@ func (c *cluster) outcome(inherent float64) (outcome, bool) {
 	}
 	o := outcome{rate: min(sent, got), asked: float64(c.probe.Rate)}
 	lost := float64(c.lost) / float64(c.known)
-	o.clean = got >= probeClean*sent && lost <= 0.2+inherent
-	if !o.clean {
+	// The times tell whether a queue grew, whatever the packets' sizes.
+	o.clean = float64(receiving) <= float64(sending)/probeClean+float64(time.Millisecond/2) && lost <= 0.2+inherent
+	if o.clean {
+		o.rate = sent
+	} else {
 		o.rate = min(o.rate, got*(1-lost))
 	}
 	return o, true

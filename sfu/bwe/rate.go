@@ -87,6 +87,9 @@ const (
 	slack          = 10_000
 	noGrowth       = 0.12 // loss, whatever its cause: draft-ietf-rmcat-gcc-02 section 6 has 10 %
 	packetBits     = 1200 * 8
+	drainFactor    = 0.15                   // less, for a queue of twice …
+	drainFrom      = 100 * time.Millisecond // … this
+	fullQueue      = 25 * time.Millisecond
 	realQueue      = 50 * time.Millisecond
 )
 
@@ -158,7 +161,8 @@ func (a *aimd) decrease(in input) bool {
 	if measured <= 0 {
 		measured = a.bits / 2 // overuse before anything could be measured
 	}
-	factor := decreaseFactor
+	// A long queue is emptied sooner.
+	factor := decreaseFactor - drainFactor*min(max(float64(in.queue-drainFrom)/float64(drainFrom), 0), 1)
 	to := factor * measured
 	if to > a.bits && a.capacity.any {
 		to = factor * a.capacity.mean * 1000
@@ -174,11 +178,15 @@ func (a *aimd) decrease(in input) bool {
 }
 
 func (a *aimd) increase(in input, passed time.Duration) {
-	if in.limited || in.loss > noGrowth {
-		return // what isn't tried isn't known: probes raise it; and nobody adds to much loss
+	if in.limited || in.loss > noGrowth || in.queue > fullQueue {
+		return // what isn't tried isn't known: probes raise it; and nobody adds to much loss, or to a queue
 	}
 	if _, high := a.capacity.bounds(); a.capacity.any && in.measured > max(high, 1.2*1000*a.capacity.mean) {
 		a.capacity = capacity{} // the link has become better
+	}
+	if proven := decreaseFactor * in.measured; in.queue < realQueue && a.bits < proven {
+		// More is sent than was allowed, as the least that the application can, and arrives without waiting.
+		a.bits = proven
 	}
 	to := a.bits
 	if a.capacity.any {

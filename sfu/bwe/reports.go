@@ -36,7 +36,6 @@ type Reports struct {
 	want    float64
 	sending meter
 	packets int // since the report before
-	bytes   int64
 
 	base      baseline
 	rtt       time.Duration
@@ -73,8 +72,7 @@ func (r *Reports) Sent(p Packet) {
 		r.heard = r.now // silence counts while something is sent
 	}
 	r.packets++
-	r.bytes += int64(p.Size)
-	r.sending.add(r.now, p.Size)
+	r.sending.add(r.now, min(max(p.Size, 0), maxSize))
 }
 
 // Want tells what the allocator would send if it could, in bit/s.

@@ -15,6 +15,8 @@ type Packet struct {
 	Probe uint16
 }
 
+const maxSize = 1<<16 - 1
+
 // fate is what is known of a packet that left.
 type fate uint8
 
@@ -53,8 +55,7 @@ func newRing(size int) ring {
 }
 
 func (r *ring) put(p Packet) {
-	size := uint16(min(max(p.Size, 0), 1<<16-1))
-	r.slots[p.Sequence&r.mask] = record{at: p.At, sequence: p.Sequence, size: size, probe: p.Probe, fate: flying}
+	r.slots[p.Sequence&r.mask] = record{at: p.At, sequence: p.Sequence, size: uint16(p.Size), probe: p.Probe, fate: flying}
 	r.last, r.any = p.Sequence, true
 }
 

@@ -231,10 +231,8 @@ func (g greedy) frame(_ time.Duration, target float64, random *rand.Rand) (int, 
 
 // layered is simulcast of 150, 500 and 1700 kbit/s, with headers.
 type layered struct {
-	layer   int
-	since   time.Duration
-	key     bool
-	pausing bool
+	layer int
+	since time.Duration
 }
 
 var layerRates = [...]float64{150_000 * 1.066, 500_000 * 1.066, 1_700_000 * 1.066}
@@ -303,19 +301,15 @@ type flow struct {
 	seen       map[uint16]time.Duration
 	base, high uint16
 	anySeen    bool
-	first      bool
 	fbCount    uint8
 	received   bins
 	sentBins   bins
 	targets    series
 	queues     series
 	delays     series // one-way, queueing in ms at the flow's own packets
-	sentN      int
-	gotN       int
-	rrSent     int
 	rrGot      int
+	rrHigh     uint16
 	recentGot  int
-	lastSentAt time.Duration
 	feedbacks  int
 	probes     int
 	check      func(f *flow)
@@ -437,15 +431,11 @@ func (f *flow) send(size int, probe uint16, padding bool) {
 	f.pacer.Sent(f.now, size, padding)
 	f.estimator.Sent(Packet{Sequence: sequence, Size: size, At: f.now, Probe: probe})
 	f.sentBins.add(f.now, size)
-	f.sentN++
-	f.rrSent++
 	at := f.now
 	f.out.send(size, func() {
 		f.after(f.extra, func() {
-			f.gotN++
 			f.rrGot++
 			f.recentGot += size
-			f.lastSentAt = at
 			f.received.add(f.now, size)
 			f.delays.add(f.now, ms(f.now-at-f.out.delay-f.extra))
 			if !f.anySeen {
@@ -528,23 +518,22 @@ func (f *flow) report() {
 	if f.stopped {
 		return
 	}
-	if f.rrSent > 0 {
-		lost := max(f.rrSent-f.rrGot, 0)
-		fraction := uint8(min(lost*256/f.rrSent, 255))
-		f.rrSent, f.rrGot = 0, 0
-		sent, received := f.lastSentAt, f.now
-		remb := int64(0)
+	if f.rrGot > 0 {
+		// RFC 3550 section 6.4.1: of the packets expected by the highest sequence number.
+		expected := int(f.high - f.rrHigh)
+		fraction := uint8(min(max(expected-f.rrGot, 0)*256/max(expected, 1), 255))
+		f.rrHigh, f.rrGot = f.high, 0
+		received, remb := f.now, int64(0)
 		if f.remb != nil {
 			remb = f.remb(f.now, float64(f.recentGot*8))
 		}
 		f.recentGot = 0
+		// The round trip that a report shows: a sender report's way there, with the queue, and the report's back.
+		there := time.Duration(f.delays.v[len(f.delays.v)-1]*float64(milli)) + f.out.delay + f.extra
 		if f.random.Float64() >= f.feedbackLoss {
 			f.back.send(100, func() {
 				f.after(f.extra, func() {
-					// The round trip of a report: the latest packet's way there, and this one's back.
-					way := time.Duration(f.delays.v[len(f.delays.v)-1]*float64(milli)) + f.out.delay + f.extra
-					_ = sent
-					f.reports.Report(f.now, fraction, way+f.now-received)
+					f.reports.Report(f.now, fraction, there+f.now-received)
 					if remb > 0 {
 						f.reports.REMB(f.now, remb)
 					}

@@ -1,0 +1,8 @@
+//go:build race
+
+package bwe
+
+const (
+	raceEnabled = true
+	slower      = 1
+)
