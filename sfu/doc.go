@@ -28,6 +28,7 @@
 // where it has one peer connection for both directions; media.go says which codecs and extensions we
 // speak; data.go carries data channels.
 //
-// Goroutines: Pion's own, one per server for speaker intervals, and one per participant while there is something to
+// Goroutines: Pion's own, one per server each for speaker intervals and for the
+// state of streams (streamstate.go), and one per participant while there is something to
 // offer. Timers need none while they wait.
 package sfu

@@ -294,33 +294,35 @@ func prefer(tr *webrtc.RTPTransceiver, codecs []webrtc.RTPCodecParameters) error
 	return tr.SetCodecPreferences(known)
 }
 
-// preferences are the codecs to offer for a publication: its own, but on the first video m-line all, because the answer
-// to that one tells Pion for good which ones the subscriber has.
+// preferences are the codecs to offer for a publication: its own in the publisher's order, but on the first video m-line
+// all, because the answer to that one tells Pion for good which ones the subscriber has.
 func (n *negotiation) preferences(pub *publication) []webrtc.RTPCodecParameters {
-	pub.mu.Lock()
-	main, formats := pub.format, pub.formats
-	pub.mu.Unlock()
 	if pub.cfg.Kind == Audio {
-		return audioCodecs(stereo(formats))
+		return audioCodecs(pub.isStereo())
 	}
-	own := videoCodecs(main.kind)
-	if n.hadVideo {
-		return own
+	var own []webrtc.RTPCodecParameters
+	add := func(list []webrtc.RTPCodecParameters) {
+		for _, c := range list {
+			if !slices.ContainsFunc(own, func(o webrtc.RTPCodecParameters) bool { return o.PayloadType == c.PayloadType }) {
+				own = append(own, c)
+			}
+		}
 	}
-	for _, c := range videoCodecs(codec.Unknown) {
-		known := false
-		for _, o := range own {
-			known = known || o.PayloadType == c.PayloadType
+	for _, c := range pub.codecs.all() {
+		if kind := c.kind(); kind != codec.Unknown {
+			add(videoCodecs(kind))
 		}
-		if !known {
-			own = append(own, c)
-		}
+	}
+	if len(own) == 0 || !n.hadVideo {
+		add(videoCodecs(codec.Unknown))
 	}
 	return own
 }
 
-func stereo(formats []payload) bool {
-	for _, f := range formats {
+func (pub *publication) isStereo() bool {
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	for _, f := range pub.formats {
 		if f.kind == codec.Opus && strings.Contains(f.fmtp, "stereo=1") {
 			return true
 		}

@@ -50,6 +50,17 @@ type PublicationConfig struct {
 	Muted  bool
 	// Layers, if known, let a subscriber's wish for a size find its layer.
 	Layers []Layer
+	// MimeType is the codec that the publisher announces, such as "video/VP8"; empty if it doesn't say. The session
+	// description has the last word.
+	MimeType string
+	// Backups are further codecs of a video track, each with an m-line of its own, in the publisher's order.
+	Backups []CodecConfig
+	// Policy says how the codecs are shared out.
+	Policy BackupPolicy
+	// Encrypted: the payloads are encrypted end to end. Nothing in them is looked at but what that leaves clear.
+	Encrypted bool
+	// Still: what is shown may not move for a while, as on a shared screen, so that silence isn't a fault.
+	Still bool
 }
 
 // layerSilence is how long a simulcast layer may send nothing before its subscribers are moved to another.
@@ -63,13 +74,16 @@ const (
 	layerPause  = 200 * time.Millisecond
 )
 
-// publication is one announced track of a participant.
+// publication is one announced track of a participant or, where the track has several codecs, one of them: with an m-line
+// and layers of its own. The first codec stands for the track: the room knows it, and subscriptions belong to it.
 type publication struct {
-	cfg   PublicationConfig
-	id    string
-	owner *Participant
-	room  *room
-	voice *speakers.Track // audio only
+	cfg    PublicationConfig
+	id     string
+	owner  *Participant
+	room   *room
+	codecs *codecSet
+	index  int             // among the codecs
+	voice  *speakers.Track // audio only
 
 	// started holds the subscriptions that are fed. It is copied on write, so that fan-out takes no lock.
 	started atomic.Pointer[[]*subscription]
@@ -80,21 +94,32 @@ type publication struct {
 	ready    bool // the codec is known: format is set
 	ended    bool
 	format   payload
-	formats  []payload // all that may come
-	wanted   []*subscription
+	formats  []payload       // all that may come
+	wanted   []*subscription // of the track; the first codec has them
 	timeline *forward.Timeline
 }
 
 func newPublication(p *Participant, cfg PublicationConfig) *publication {
-	pub := &publication{cfg: cfg, id: cfg.ID, owner: p, room: p.room, timeline: forward.NewTimeline(90000)}
-	pub.cfg.Layers = slices.Clone(cfg.Layers)
-	slices.SortFunc(pub.cfg.Layers, func(a, b Layer) int { return int(a.Quality) - int(b.Quality) })
-	pub.muted.Store(cfg.Muted)
-	pub.started.Store(new([]*subscription))
+	pub := newCodec(p, cfg)
+	pub.codecs = newCodecSet(pub, cfg.Policy)
 	if cfg.Kind == Audio {
 		pub.voice = pub.room.listen(p.cfg.ID)
 	}
 	return pub
+}
+
+func newCodec(p *Participant, cfg PublicationConfig) *publication {
+	pub := &publication{cfg: cfg, id: cfg.ID, owner: p, room: p.room, timeline: forward.NewTimeline(90000)}
+	pub.cfg.Layers = sortedLayers(cfg.Layers)
+	pub.muted.Store(cfg.Muted)
+	pub.started.Store(new([]*subscription))
+	return pub
+}
+
+func sortedLayers(layers []Layer) []Layer {
+	layers = slices.Clone(layers)
+	slices.SortFunc(layers, func(a, b Layer) int { return int(a.Quality) - int(b.Quality) })
+	return layers
 }
 
 // streamID is the msid stream that subscribers see: the publisher's id leads it.
@@ -105,9 +130,8 @@ func (pub *publication) streamID() string {
 	return pub.owner.cfg.ID + "|" + pub.id
 }
 
-// bind tells the publication what its m-line was negotiated to. It returns the subscriptions that can now be offered,
-// and whether this is the first time.
-func (pub *publication) bind(s *section) (waiting []*subscription, first bool) {
+// bind tells the publication what its m-line was negotiated to. It reports whether its codec wasn't known before.
+func (pub *publication) bind(s *section) (first bool) {
 	var formats []payload
 	for _, p := range s.payloads {
 		if !p.rtx && p.kind != codec.Unknown {
@@ -115,26 +139,65 @@ func (pub *publication) bind(s *section) (waiting []*subscription, first bool) {
 		}
 	}
 	if len(formats) == 0 {
-		return nil, false
+		return false
 	}
 	pub.mu.Lock()
 	defer pub.mu.Unlock()
 	if pub.ended {
-		return nil, false
+		return false
 	}
 	pub.formats = formats
 	if pub.ready {
-		return nil, false
+		return false
 	}
 	pub.ready, pub.format = true, formats[0]
 	pub.timeline = forward.NewTimeline(formats[0].clock)
-	return slices.Clone(pub.wanted), true
+	return true
 }
 
+// unbind takes the m-line from a codec whose track has others.
+func (pub *publication) unbind() {
+	pub.mu.Lock()
+	pub.ready = false
+	pub.started.Store(new([]*subscription))
+	pub.mu.Unlock()
+	pub.clearLayers()
+}
+
+func (pub *publication) clearLayers() {
+	for i := range pub.layers {
+		if l := pub.layers[i].Load(); l != nil {
+			l.silent.Store(true)
+			l.clear()
+		}
+	}
+}
+
+// isReady reports whether one of the track's codecs is known, so that subscribers can be offered it.
 func (pub *publication) isReady() bool {
+	return slices.ContainsFunc(pub.codecs.all(), (*publication).isBound)
+}
+
+func (pub *publication) isBound() bool {
 	pub.mu.Lock()
 	defer pub.mu.Unlock()
 	return pub.ready && !pub.ended
+}
+
+func (pub *publication) isEnded() bool {
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	return pub.ended
+}
+
+// kind is the codec, as the description has it, or else as it was announced.
+func (pub *publication) kind() codec.Kind {
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	if pub.format.clock != 0 {
+		return pub.format.kind
+	}
+	return codec.KindOf(pub.cfg.MimeType)
 }
 
 // want adds a subscription that isn't fed yet. It reports false when the publication has ended.
@@ -148,21 +211,36 @@ func (pub *publication) want(s *subscription) bool {
 	return true
 }
 
-// feed begins to forward to s.
-func (pub *publication) feed(s *subscription) {
+func (pub *publication) subscriptions() []*subscription {
 	pub.mu.Lock()
-	if pub.ended || slices.Contains(*pub.started.Load(), s) {
-		pub.mu.Unlock()
-		return
+	defer pub.mu.Unlock()
+	return slices.Clone(pub.wanted)
+}
+
+// feed begins to forward the track to s.
+func (pub *publication) feed(s *subscription) {
+	s.mu.Lock()
+	s.fed = true
+	s.mu.Unlock()
+	pub.codecs.settle(pub.owner.server.now())
+}
+
+// fan brings s into the fan-out of this codec, or out of it.
+func (pub *publication) fan(s *subscription, in bool) (changed bool) {
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	old := *pub.started.Load()
+	switch known := slices.Contains(old, s); {
+	case known == in || in && (pub.ended || !pub.ready):
+		return false
+	case in:
+		list := append(slices.Clone(old), s)
+		pub.started.Store(&list)
+	default:
+		list := slices.DeleteFunc(slices.Clone(old), func(o *subscription) bool { return o == s })
+		pub.started.Store(&list)
 	}
-	list := append(slices.Clone(*pub.started.Load()), s)
-	pub.started.Store(&list)
-	pub.mu.Unlock()
-	now := pub.owner.server.now()
-	if pub.muted.Load() || !pub.live(now) {
-		s.announce()
-	}
-	s.retarget(now)
+	return true
 }
 
 // live reports whether anything is being received.
@@ -175,41 +253,49 @@ func (pub *publication) live(now time.Duration) bool {
 	return false
 }
 
-// forget ends forwarding to s.
+// forget ends the forwarding of the track to s.
 func (pub *publication) forget(s *subscription) {
 	pub.mu.Lock()
-	defer pub.mu.Unlock()
 	pub.wanted = slices.DeleteFunc(pub.wanted, func(o *subscription) bool { return o == s })
-	if old := *pub.started.Load(); slices.Contains(old, s) {
-		list := slices.DeleteFunc(slices.Clone(old), func(o *subscription) bool { return o == s })
-		pub.started.Store(&list)
+	pub.mu.Unlock()
+	for _, c := range pub.codecs.all() {
+		c.fan(s, false)
 	}
 }
 
-// end stops the publication and returns the subscriptions it had. Only the first call returns any.
+// end stops the track and returns the subscriptions it had. Only the first call returns any.
 func (pub *publication) end() []*subscription {
-	pub.mu.Lock()
-	if pub.ended {
-		pub.mu.Unlock()
+	subs, first := pub.stop()
+	if !first {
 		return nil
 	}
-	pub.ended = true
-	subs := pub.wanted
-	pub.wanted = nil
-	pub.started.Store(new([]*subscription))
-	pub.mu.Unlock()
+	for _, c := range pub.codecs.all()[1:] {
+		c.stop()
+	}
 	pub.room.removePublication(pub)
 	if pub.voice != nil {
 		pub.room.unlisten(pub.voice)
 	}
-	for i := range pub.layers {
-		if l := pub.layers[i].Load(); l != nil {
-			l.clear()
-		}
-	}
 	return subs
 }
 
+// stop ends one codec.
+func (pub *publication) stop() (subs []*subscription, first bool) {
+	pub.mu.Lock()
+	if pub.ended {
+		pub.mu.Unlock()
+		return nil, false
+	}
+	pub.ended = true
+	subs = pub.wanted
+	pub.wanted = nil
+	pub.started.Store(new([]*subscription))
+	pub.mu.Unlock()
+	pub.clearLayers()
+	return subs, true
+}
+
+// setMuted stops or resumes the track.
 func (pub *publication) setMuted(muted bool) {
 	if pub.muted.Swap(muted) == muted {
 		return
@@ -217,7 +303,10 @@ func (pub *publication) setMuted(muted bool) {
 	if muted && pub.voice != nil {
 		pub.room.silence(pub.voice)
 	}
-	for _, s := range *pub.started.Load() {
+	for _, c := range pub.codecs.all()[1:] {
+		c.muted.Store(muted)
+	}
+	for _, s := range pub.subscriptions() {
 		s.setMuted(muted)
 	}
 }
@@ -240,7 +329,7 @@ func (pub *publication) layer(index uint8) *layer {
 // deliver hands one received packet to every subscription that is fed.
 func (pub *publication) deliver(p *packet) {
 	for _, s := range *pub.started.Load() {
-		s.forward(p)
+		s.forward(pub, p)
 	}
 }
 
@@ -269,17 +358,30 @@ func (pub *publication) nearest(want int, now time.Duration) int {
 
 // wish returns the layer that settings ask for.
 func (pub *publication) wish(set SubscriptionSettings) int {
-	if set.Width == 0 || set.Height == 0 || len(pub.cfg.Layers) == 0 {
+	layers := pub.sizes()
+	if set.Width == 0 || set.Height == 0 || len(layers) == 0 {
 		return int(min(set.Quality, 2))
 	}
 	// Sizes turn with the device, so compare the longer and the shorter side.
 	long, short := max(set.Width, set.Height), min(set.Width, set.Height)
-	for _, l := range pub.cfg.Layers {
+	for _, l := range layers {
 		if max(l.Width, l.Height) >= long && min(l.Width, l.Height) >= short {
 			return int(l.Quality)
 		}
 	}
-	return int(pub.cfg.Layers[len(pub.cfg.Layers)-1].Quality)
+	return int(layers[len(layers)-1].Quality)
+}
+
+// sizes are the layers with their sizes. livekit-client doesn't say those of a backup codec: its encoder scales as the first
+// one's does.
+func (pub *publication) sizes() []Layer {
+	pub.mu.Lock()
+	own := pub.cfg.Layers
+	pub.mu.Unlock()
+	if pub.index > 0 && !slices.ContainsFunc(own, func(l Layer) bool { return l.Width > 0 && l.Height > 0 }) {
+		return pub.codecs.first().sizes()
+	}
+	return own
 }
 
 // report notes a sender report of a layer.
@@ -333,6 +435,8 @@ type layer struct {
 	due       []uint64
 	sr        senderReport
 	stats     LayerStats
+	rates     frameRates
+	measured  measuredLayer
 }
 
 // senderReport is what a receiver report must echo of the latest sender report (RFC 3550 section 6.4.1).

@@ -63,7 +63,9 @@ type LayerStats struct {
 
 // SubscriptionStats counts one forwarded track.
 type SubscriptionStats struct {
-	TrackID        string
+	TrackID string
+	// MimeType is the codec being forwarded, empty while there is none.
+	MimeType       string
 	Packets, Bytes uint64
 	// Layer is the simulcast layer being forwarded, -1 for none; Target the one wanted.
 	Layer, Target int
@@ -111,6 +113,9 @@ func (p *Participant) Stats() ParticipantStats {
 	p.mu.Unlock()
 	now := p.server.now()
 	for _, pub := range pubs {
+		if pub.index > 0 && !pub.isBound() {
+			continue // a codec that was only named
+		}
 		out.Publications = append(out.Publications, pub.snapshot(now))
 	}
 	for _, s := range subs {
@@ -159,7 +164,8 @@ func (s *subscription) snapshot() SubscriptionStats {
 	defer s.mu.Unlock()
 	out := s.stats
 	out.TrackID, out.Layer, out.Target = s.pub.id, -1, -1
-	if s.out != nil {
+	if s.out != nil && s.out.source != nil {
+		out.MimeType = s.out.source.kind().String()
 		out.Layer, out.Target = s.out.forwarder.Current(), s.out.forwarder.Target()
 	}
 	return out

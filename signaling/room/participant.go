@@ -104,6 +104,10 @@ type participant struct {
 	joinedAt  time.Time
 	version   uint32
 	quality   Quality
+	// measured and score are what media measured last; mediaAway: the primary transport is not connected.
+	measured  Quality
+	score     float32
+	mediaAway bool
 	tracks    []*track // in the order of publication
 
 	// remote participants live on another node: no connection, no media here.

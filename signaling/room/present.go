@@ -157,7 +157,7 @@ func (r *Room) tellStanding(p *participant) {
 			speakers = append(speakers, s)
 		}
 		if q != p && q.visible() && q.quality != Excellent {
-			qualities = append(qualities, ParticipantQuality{Participant: q.ID, Quality: q.quality})
+			qualities = append(qualities, q.qualityLine())
 		}
 	}
 	if len(speakers) > 0 {
@@ -165,6 +165,13 @@ func (r *Room) tellStanding(p *participant) {
 	}
 	if len(qualities) > 0 {
 		r.emit(SendQuality{To: []string{p.ID}, Qualities: qualities})
+	}
+	for _, q := range r.order {
+		for _, t := range q.tracks {
+			if sub := p.subs[t.ID]; sub != nil && sub.on && sub.paused {
+				r.tellStream(p, t, true)
+			}
+		}
 	}
 }
 
@@ -270,7 +277,7 @@ func (r *Room) flush() {
 	for _, p := range quality {
 		// A client that hears of its own connection as lost for 10 s reconnects from scratch: its own
 		// quality is never told below Poor. A detached participant can't hear anyway.
-		told := []ParticipantQuality{{Participant: p.ID, Quality: p.quality}}
+		told := []ParticipantQuality{p.qualityLine()}
 		switch {
 		case p.visible() && p.quality != Lost:
 			r.emit(SendQuality{To: to, Qualities: told})

@@ -23,6 +23,13 @@ func (r *Room) AddTrack(now time.Time, id string, t Track) ([]Effect, error) {
 		return nil, refuse(NotAllowed, "this participant may not publish")
 	case !p.Permission.mayPublish(t.Source):
 		return nil, refuse(NotAllowed, "this participant may not publish this source")
+	case t.Kind == Audio && len(t.Codecs) > 1:
+		return nil, refuse(Unsupported, "an audio track has one codec")
+	}
+	for i, c := range t.Codecs {
+		if slices.ContainsFunc(t.Codecs[:i], c.same) {
+			return nil, refuse(Invalid, "a codec of this track is named twice")
+		}
 	}
 	for _, known := range p.tracks {
 		if known.CID == t.CID && !known.started {
@@ -68,6 +75,9 @@ func (r *Room) TrackStarted(now time.Time, id, trackID, mime string) []Effect {
 			r.roomChanged = true
 		}
 		t.started = true
+		if mime != "" && len(t.Codecs) > 0 {
+			t.Codecs[0].Started = true
+		}
 		r.changed(t.owner)
 		r.emit(TrackPublished{Track: t.Track.clone()})
 		r.reconcileTrack(t)
@@ -113,6 +123,9 @@ func (r *Room) SetMuted(now time.Time, id, trackID string, muted, byServer bool)
 			r.changed(t.owner)
 		}
 		r.emit(MuteTrack{Owner: id, TrackID: trackID, Muted: muted})
+		if !muted {
+			r.tellLayers(t) // encoders start anew, and with everything
+		}
 	}
 	if byServer && t.owner.attached {
 		r.emit(SendMute{To: id, TrackID: trackID, Muted: muted})

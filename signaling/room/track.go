@@ -38,6 +38,9 @@ type Codec struct {
 	CID       string
 	Layers    []Layer
 	LayerMode int32
+	// Started: its media is known to the SFU. One without a CID is only named: the publisher sends it
+	// once somebody wants it.
+	Started bool
 }
 
 // Track describes a published track as the others see it.
@@ -76,4 +79,5 @@ type track struct {
 	started bool
 	// announced: the publisher has been told that somebody subscribed.
 	announced bool
+	dynacast  dynacast
 }

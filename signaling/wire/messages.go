@@ -56,6 +56,11 @@ type (
 	RequestResponse              = lk.RequestResponse
 	TrackSubscribed              = lk.TrackSubscribed
 	MediaSectionsRequirement     = lk.MediaSectionsRequirement
+	SubscribedQualityUpdate      = lk.SubscribedQualityUpdate
+	SubscribedCodec              = lk.SubscribedCodec
+	SubscribedQuality            = lk.SubscribedQuality
+	StreamStateUpdate            = lk.StreamStateUpdate
+	StreamStateInfo              = lk.StreamStateInfo
 )
 
 // Things that messages describe.
@@ -134,6 +139,9 @@ const (
 	ReasonSignalClose        = lk.DisconnectReason_SIGNAL_CLOSE
 	ReasonConnectionTimeout  = lk.DisconnectReason_CONNECTION_TIMEOUT
 	ReasonMediaFailure       = lk.DisconnectReason_MEDIA_FAILURE
+
+	StreamActive = lk.StreamState_ACTIVE
+	StreamPaused = lk.StreamState_PAUSED
 
 	ConnectionPoor      = lk.ConnectionQuality_POOR
 	ConnectionGood      = lk.ConnectionQuality_GOOD
@@ -231,6 +239,8 @@ type (
 	ResponseRequestResponse              = lk.SignalResponse_RequestResponse
 	ResponseTrackSubscribed              = lk.SignalResponse_TrackSubscribed
 	ResponseMediaSections                = lk.SignalResponse_MediaSectionsRequirement
+	ResponseSubscribedQuality            = lk.SignalResponse_SubscribedQualityUpdate
+	ResponseStreamState                  = lk.SignalResponse_StreamStateUpdate
 )
 
 // The payloads a RequestResponse may echo, to tell the client which request it answers.
