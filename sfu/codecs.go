@@ -233,7 +233,7 @@ func (p *Participant) addCodec(first *publication, cfg CodecConfig) (b bindings,
 		return b, errors.New("sfu: a further codec must be a video codec of a video track")
 	}
 	list := first.codecs.all()
-	i := slices.IndexFunc(list, func(pub *publication) bool { return pub.kind() == kind })
+	i := slices.IndexFunc(list, func(pub *publication) bool { return pub.announcedKind() == kind })
 	switch {
 	case i >= 0 && list[i].isBound():
 		return b, fmt.Errorf("codec %v: %w", kind, ErrExists)

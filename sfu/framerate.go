@@ -74,5 +74,5 @@ func (r *frameRates) temporalFor(fps uint32) int {
 func (l *layer) temporalFor(fps uint32) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.rates.temporalFor(fps)
+	return l.pictures.temporalFor(fps)
 }

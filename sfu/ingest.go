@@ -323,7 +323,7 @@ func (l *layer) store(p *packet, sequence uint16, at time.Duration, repaired boo
 			p.release()
 		}
 		l.releaseEvicted()
-		rates = l.rates.frame(&p.forward.Descriptor, at)
+		rates = l.pictures.frame(&p.forward.Descriptor, at)
 	}
 	l.mu.Unlock()
 	if overflow {

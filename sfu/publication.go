@@ -200,6 +200,14 @@ func (pub *publication) kind() codec.Kind {
 	return codec.KindOf(pub.cfg.MimeType)
 }
 
+// announcedKind is the codec as it was announced, which stays its name even where another one came; or else as it came.
+func (pub *publication) announcedKind() codec.Kind {
+	if kind := codec.KindOf(pub.cfg.MimeType); kind != codec.Unknown {
+		return kind
+	}
+	return pub.kind()
+}
+
 // want adds a subscription that isn't fed yet. It reports false when the publication has ended.
 func (pub *publication) want(s *subscription) bool {
 	pub.mu.Lock()
@@ -435,7 +443,7 @@ type layer struct {
 	due       []uint64
 	sr        senderReport
 	stats     LayerStats
-	rates     frameRates
+	pictures  frameRates
 	measured  measuredLayer
 }
 

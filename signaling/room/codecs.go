@@ -10,7 +10,15 @@ import (
 const maxCodecs = 8
 
 // same reports whether two codecs are one: their names may differ in case.
-func (c Codec) same(d Codec) bool { return strings.EqualFold(c.MimeType, d.MimeType) }
+func (c Codec) same(d Codec) bool { return strings.EqualFold(c.name(), d.name()) }
+
+// name is what publisher and server call it.
+func (c Codec) name() string {
+	if c.Announced != "" {
+		return c.Announced
+	}
+	return c.MimeType
+}
 
 // AddCodec announces a further codec of a participant's own video track, or that one which was named
 // with the track is now going to be sent; livekit-client does so once SendLayers asks for it. c needs
@@ -46,7 +54,7 @@ func (r *Room) AddCodec(now time.Time, id, trackID string, c Codec) ([]Effect, e
 		return nil, refuse(LimitExceeded, "this track has as many codecs as are allowed")
 	case i < 0:
 		i = len(t.Codecs)
-		t.Codecs = append(t.Codecs, Codec{MimeType: c.MimeType, LayerMode: c.LayerMode})
+		t.Codecs = append(t.Codecs, Codec{MimeType: c.MimeType, Announced: c.MimeType, LayerMode: c.LayerMode})
 		t.dynacast.grow(len(t.Codecs))
 	}
 	t.Codecs[i].CID, t.Codecs[i].Layers = c.CID, slices.Clone(c.Layers)

@@ -81,8 +81,8 @@ func (r *Room) tellLayers(t *track) {
 	e := SendLayers{To: t.owner.ID, TrackID: t.ID}
 	for i, highest := range t.dynacast.told {
 		mime := t.MimeType
-		if i < len(t.Codecs) && t.Codecs[i].MimeType != "" {
-			mime = t.Codecs[i].MimeType
+		if i < len(t.Codecs) && t.Codecs[i].name() != "" {
+			mime = t.Codecs[i].name()
 		}
 		e.Codecs = append(e.Codecs, CodecDemand{MimeType: mime, Highest: int(highest)})
 	}

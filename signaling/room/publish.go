@@ -42,6 +42,9 @@ func (r *Room) AddTrack(now time.Time, id string, t Track) ([]Effect, error) {
 	}
 	t.Owner = p.ID
 	rec := &track{Track: t.clone(), owner: p}
+	for i := range rec.Codecs {
+		rec.Codecs[i].Announced = rec.Codecs[i].MimeType
+	}
 	p.tracks = append(p.tracks, rec)
 	r.tracks[t.ID] = rec
 	r.answerAddTrack(rec)

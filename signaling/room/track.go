@@ -34,7 +34,10 @@ type Layer struct {
 
 // Codec is one encoding of a track.
 type Codec struct {
-	MimeType  string
+	MimeType string
+	// Announced is the MimeType that the publisher gave it, which stays its name between the two of them
+	// even where its media turns out to be another: a browser may lack the encoder that it was asked for.
+	Announced string
 	CID       string
 	Layers    []Layer
 	LayerMode int32
