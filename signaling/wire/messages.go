@@ -140,6 +140,10 @@ const (
 	ReasonConnectionTimeout  = lk.DisconnectReason_CONNECTION_TIMEOUT
 	ReasonMediaFailure       = lk.DisconnectReason_MEDIA_FAILURE
 
+	BackupPreferRegression = lk.BackupCodecPolicy_PREFER_REGRESSION
+	BackupSimulcast        = lk.BackupCodecPolicy_SIMULCAST
+	BackupRegression       = lk.BackupCodecPolicy_REGRESSION
+
 	StreamActive = lk.StreamState_ACTIVE
 	StreamPaused = lk.StreamState_PAUSED
 
