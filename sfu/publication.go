@@ -141,6 +141,8 @@ func (pub *publication) bind(s *section) (first bool) {
 	if len(formats) == 0 {
 		return false
 	}
+	announced := codec.KindOf(pub.cfg.MimeType)
+	slices.SortStableFunc(formats, func(a, b payload) int { return before(a.kind == announced, b.kind == announced) })
 	pub.mu.Lock()
 	defer pub.mu.Unlock()
 	if pub.ended {
@@ -153,6 +155,17 @@ func (pub *publication) bind(s *section) (first bool) {
 	pub.ready, pub.format = true, formats[0]
 	pub.timeline = forward.NewTimeline(formats[0].clock)
 	return true
+}
+
+// before orders what holds for a and not for b in front.
+func before(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
 }
 
 // unbind takes the m-line from a codec whose track has others.

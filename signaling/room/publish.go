@@ -42,6 +42,9 @@ func (r *Room) AddTrack(now time.Time, id string, t Track) ([]Effect, error) {
 	}
 	t.Owner = p.ID
 	rec := &track{Track: t.clone(), owner: p}
+	if t.Kind == Video && len(rec.Codecs) == 0 {
+		rec.Codecs = []Codec{{MimeType: t.MimeType, CID: t.CID, Layers: slices.Clone(t.Layers)}} // older SDKs name none
+	}
 	for i := range rec.Codecs {
 		rec.Codecs[i].Announced = rec.Codecs[i].MimeType
 	}
