@@ -162,6 +162,27 @@ func (c *codecSet) settle(now time.Duration) {
 	}
 }
 
+// settleFor is settle after a change of one subscription, or of its settings. Where there is one codec, it concerns no other.
+func (c *codecSet) settleFor(s *subscription, now time.Duration) {
+	if len(c.all()) > 1 {
+		c.settle(now)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := c.first()
+	if first.isEnded() {
+		return
+	}
+	bound := c.bound()
+	if _, ok := s.codecs(bound); ok {
+		s.follow(bound, -1, now)
+	}
+	if first.cfg.Kind == Video && bound != 0 {
+		c.tell(first.subscriptions(), bound)
+	}
+}
+
 // distribute returns the subscriptions that need a new m-line for their codec.
 func (c *codecSet) distribute(now time.Duration) (renew []*subscription) {
 	c.mu.Lock()

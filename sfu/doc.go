@@ -12,7 +12,8 @@
 //     numbered ([anytime/sfu/history.Reception]), checked for gaps ([anytime/sfu/history.Missing]), parsed
 //     ([anytime/sfu/codec.Parse]) and kept ([anytime/sfu/history.Packets]).
 //  4. publication.go: fan-out reads a list that is copied on write. No lock is shared between subscribers.
-//  5. subscription.go: [anytime/sfu/forward.Forwarder] drops it or gives it the subscription's own numbers.
+//  5. subscription.go: [anytime/sfu/forward.Forwarder] drops it or gives it the subscription's own numbers. Which of a track's
+//     codecs it follows, and what the publisher hears of that, is in codecs.go and follow.go.
 //  6. egress.go: runs gather per peer connection until the frame's marker, 16 segments or the batch delay; transport-wide
 //     sequence numbers and send times are written.
 //  7. transport.go, the seam above: [pionSink] gives the run to Pion's SRTP session. A plane of our own, with a socket per
@@ -28,7 +29,6 @@
 // where it has one peer connection for both directions; media.go says which codecs and extensions we
 // speak; data.go carries data channels.
 //
-// Goroutines: Pion's own, one per server each for speaker intervals and for the
-// state of streams (streamstate.go), and one per participant while there is something to
-// offer. Timers need none while they wait.
+// Goroutines: Pion's own, one per server each for speaker intervals and for the state of streams (streamstate.go) and
+// connections (quality.go), and one per participant while there is something to offer. Timers need none while they wait.
 package sfu

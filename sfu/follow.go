@@ -155,9 +155,8 @@ func (s *subscription) demand(bound codecBits, common int, wanted []int8) {
 func (s *subscription) renew() {
 	p := s.p
 	s.mu.Lock()
-	settings := s.settings
+	n := &subscription{p: p, pub: s.pub, settings: s.settings, pause: s.pause}
 	s.mu.Unlock()
-	n := &subscription{p: p, pub: s.pub, settings: settings}
 	p.mu.Lock()
 	if p.closed || p.subs[s.pub.id] != s {
 		p.mu.Unlock()

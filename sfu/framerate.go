@@ -22,8 +22,8 @@ type frameRates struct {
 
 // frame counts a packet that arrived at now. It reports whether the rates have changed much.
 func (r *frameRates) frame(d *codec.Descriptor, now time.Duration) (changed bool) {
-	if !d.FrameStart || !d.HasTemporal || d.Temporal > forward.AllTemporal {
-		return false
+	if !d.FrameStart || !d.HasTemporal || d.Temporal > forward.AllTemporal || d.Spatial > 0 {
+		return false // each picture counts once, by its lowest spatial layer
 	}
 	if !r.begun {
 		r.begun, r.since = true, now

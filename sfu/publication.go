@@ -243,7 +243,7 @@ func (pub *publication) feed(s *subscription) {
 	s.mu.Lock()
 	s.fed = true
 	s.mu.Unlock()
-	pub.codecs.settle(pub.owner.server.now())
+	pub.codecs.settleFor(s, pub.owner.server.now())
 }
 
 // fan brings s into the fan-out of this codec, or out of it.

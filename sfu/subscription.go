@@ -459,7 +459,7 @@ func (s *subscription) configure(set SubscriptionSettings, now time.Duration) {
 	}
 	s.mu.Unlock()
 	s.retarget(now)
-	s.pub.codecs.settle(now)
+	s.pub.codecs.settleFor(s, now)
 }
 
 func (s *subscription) setMuted(muted bool) {
@@ -483,7 +483,7 @@ func (s *subscription) end() bool {
 	s.mu.Unlock()
 	s.pub.forget(s)
 	if !was {
-		s.pub.codecs.settle(s.p.server.now())
+		s.pub.codecs.settleFor(s, s.p.server.now())
 	}
 	return !was
 }
