@@ -123,14 +123,24 @@ func (p *Participant) measure(pubs []*publication, subs []*subscription) {
 	if t := p.downlink(); t != nil {
 		t.tally(&down)
 	}
-	if up.packets < measuredPackets && down.packets < measuredPackets {
-		return
+	if up.packets < measuredPackets && down.packets < measuredPackets && (p.quality.rated || !p.isUp()) {
+		return // nothing is known but, the first time, that it is connected
 	}
 	rtt := time.Duration(p.roundTrip.Load())
 	r := min(rating(up.path(rtt)), rating(down.path(rtt)))
 	if mos, changed := p.quality.add(r); changed {
 		p.notify(ConnectionScored{Score: mos})
 	}
+}
+
+// isUp reports whether one of the participant's peer connections has been connected.
+func (p *Participant) isUp() bool {
+	for i := range p.transports {
+		if t := p.transports[i].Load(); t != nil && t.up.Load() {
+			return true
+		}
+	}
+	return false
 }
 
 // tally adds what came on the layer. The jitter of audio alone counts: the packets of a picture share a timestamp and leave

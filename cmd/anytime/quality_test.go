@@ -256,3 +256,18 @@ func TestRoomRepublishes(t *testing.T) {
 		}
 	})
 }
+
+// TestRoomTellsConnectionQuality: a connection of which nothing bad is known is called excellent, to
+// those who were here and to those who come.
+func TestRoomTellsConnectionQuality(t *testing.T) {
+	ctx := roomContext(t)
+	r := newTestRooms(t, nil)
+	ann, bob := r.join(ctx, "ann", nil), r.join(ctx, "bob", nil)
+	told := func(c, of *client.Client) {
+		t.Helper()
+		wait(ctx, t, c, "the quality of "+of.Identity(), func(s client.State) bool { return s.Qualities[of.ID()] == wire.ConnectionExcellent })
+	}
+	told(ann, bob)
+	told(ann, ann)
+	told(r.join(ctx, "eve", nil), bob)
+}

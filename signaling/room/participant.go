@@ -107,6 +107,7 @@ type participant struct {
 	// measured and score are what media measured last; mediaAway: the primary transport is not connected.
 	measured  Quality
 	score     float32
+	scored    bool
 	mediaAway bool
 	tracks    []*track // in the order of publication
 

@@ -32,7 +32,7 @@ func qualityOf(score float32, before Quality) Quality {
 }
 
 // Score takes the measured quality of a participant's connection as a mean opinion score, 1 to 4.5.
-// The others hear when it gets another name.
+// Everybody hears of the first one, and when it gets another name.
 func (r *Room) Score(now time.Time, id string, score float32) []Effect {
 	p := r.byID[id]
 	if p == nil || p.remote {
@@ -42,6 +42,10 @@ func (r *Room) Score(now time.Time, id string, score float32) []Effect {
 	p.measured = qualityOf(p.score, p.measured)
 	if p.quality != Lost && !p.mediaAway {
 		r.setQuality(p, p.measured)
+		if !p.scored { // clients know nothing of it before
+			p.scored = true
+			r.tellQuality(p)
+		}
 	}
 	return r.take(now)
 }

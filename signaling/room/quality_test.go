@@ -265,6 +265,8 @@ func TestMeasuredQuality(t *testing.T) {
 	s.join("ann")
 	s.join("bob")
 	s.last = s.Score(t0, "PA_bob", 4.4)
+	s.want("quality>PA_ann,PA_bob [{PA_bob 4}]") // of which nothing was known before
+	s.last = s.Score(t0, "PA_bob", 4.4)
 	s.want()
 	s.last = s.Score(t0, "PA_bob", 3.5)
 	s.want("quality>PA_ann,PA_bob [{PA_bob 3}]")
