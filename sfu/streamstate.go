@@ -13,7 +13,7 @@ const (
 
 // pauseState is what the subscriber was told of a stream. Guarded by the subscription.
 type pauseState struct {
-	since time.Duration // from when on packets are expected
+	since time.Duration // the latest packet sent, or from when on packets are expected
 	told  bool          // that it is paused
 }
 
@@ -28,14 +28,10 @@ func (s *subscription) checkPaused(now time.Duration) {
 	if st == nil || s.ended || !s.fed || s.pause.told || s.pub.cfg.Kind != Video || s.settings.Disabled || s.pub.muted.Load() {
 		return
 	}
-	last := s.pause.since
-	if st.source != nil {
-		if s.pub.cfg.Still {
-			return
-		}
-		last = max(last, st.source.lastSeen())
+	if st.source != nil && s.pub.cfg.Still {
+		return
 	}
-	if now-last >= streamSilence {
+	if now-s.pause.since >= streamSilence {
 		s.tellPaused(true)
 	}
 }
@@ -44,16 +40,6 @@ func (s *subscription) checkPaused(now time.Duration) {
 func (s *subscription) tellPaused(paused bool) {
 	s.pause.told = paused
 	s.p.notify(StreamPaused{TrackID: s.pub.id, Paused: paused})
-}
-
-// lastSeen returns when the latest packet of any layer came, 0 for never.
-func (pub *publication) lastSeen() (last time.Duration) {
-	for i := range pub.layers {
-		if l := pub.layers[i].Load(); l != nil {
-			last = max(last, time.Duration(l.seen.Load()))
-		}
-	}
-	return last
 }
 
 // watchStreams looks after the streams of all participants.

@@ -239,6 +239,7 @@ func (s *subscription) forward(pub *publication, p *packet) {
 				st.octets += uint32(n)
 				s.stats.Packets++
 				s.stats.Bytes += uint64(n)
+				s.pause.expect(p.forward.Arrival)
 			}
 			if d.Started {
 				s.stats.Switches++
