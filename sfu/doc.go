@@ -14,7 +14,8 @@
 //     streams with several layers, and keeps packets back that came before the structure of theirs.
 //  4. publication.go: fan-out reads a list that is copied on write. No lock is shared between subscribers.
 //  5. subscription.go: [anytime/sfu/forward.Forwarder] drops it or gives it the subscription's own numbers. Which simulcast
-//     layer, and which spatial layer of a stream that holds several, follows from the subscriber's settings.
+//     layer, and which spatial layer of a stream that holds several, follows from the subscriber's settings. Which of a
+//     track's codecs it follows, and what the publisher hears of that, is in codecs.go and follow.go.
 //  6. egress.go: runs gather per peer connection until the frame's marker, 16 segments or the batch delay; transport-wide
 //     sequence numbers and send times are written.
 //  7. transport.go, the seam above: [pionSink] gives the run to Pion's SRTP session. A plane of our own, with a socket per
@@ -33,6 +34,6 @@
 // channels, channel.go what is sent on them. move.go takes a participant into another room, and shows its tracks in
 // further ones.
 //
-// Goroutines: Pion's own, one per server for speaker intervals, and one per participant while there is something to
-// offer. Timers need none while they wait.
+// Goroutines: Pion's own, one per server each for speaker intervals and for the state of streams (streamstate.go) and
+// connections (quality.go), and one per participant while there is something to offer. Timers need none while they wait.
 package sfu

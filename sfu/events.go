@@ -78,7 +78,8 @@ type TransportState struct {
 // PublicationStarted tells that an announced track has its m-line: subscribers are now offered it. Its media may come a
 // moment later, or when it is unmuted.
 type PublicationStarted struct {
-	TrackID  string
+	TrackID string
+	// MimeType is the first codec's; empty where the m-line is that of another.
 	MimeType string
 	// Layers is how many simulcast layers were negotiated, 1 without simulcast.
 	Layers int
@@ -87,6 +88,37 @@ type PublicationStarted struct {
 // PublicationEnded tells that the publisher's description no longer sends the track, without Unpublish having been
 // called. It is gone, and its subscriptions with it.
 type PublicationEnded struct{ TrackID string }
+
+// CodecStarted tells that a further codec of a track, or the first one once more, has its m-line. Codec is its place in the
+// publisher's order.
+type CodecStarted struct {
+	TrackID  string
+	Codec    int
+	MimeType string
+}
+
+// CodecEnded tells that the publisher no longer sends one of a track's codecs. The track goes on with the others.
+type CodecEnded struct {
+	TrackID string
+	Codec   int
+}
+
+// LayersWanted tells the publisher of a video track what is wanted of it: for each codec, in the publisher's order, the
+// highest simulcast layer that anybody wants, -1 for none. Layers below it are wanted too.
+type LayersWanted struct {
+	TrackID string
+	Layers  []int8
+}
+
+// StreamPaused tells a subscriber that nothing comes of a track which it wants and which isn't muted, or that it comes
+// again.
+type StreamPaused struct {
+	TrackID string
+	Paused  bool
+}
+
+// ConnectionScored tells how good the participant's connection is, from 1 (unusable) to 4.5 (excellent): see [score].
+type ConnectionScored struct{ Score float64 }
 
 // DataReceived carries a message of the client's data channels. Payload is the receiver's.
 type DataReceived struct {
@@ -116,6 +148,11 @@ func (CandidateFound) event()     {}
 func (TransportState) event()     {}
 func (PublicationStarted) event() {}
 func (PublicationEnded) event()   {}
+func (CodecStarted) event()       {}
+func (CodecEnded) event()         {}
+func (LayersWanted) event()       {}
+func (StreamPaused) event()       {}
+func (ConnectionScored) event()   {}
 func (DataReceived) event()       {}
 func (DataRefused) event()        {}
 func (SubscriptionFailed) event() {}

@@ -211,7 +211,7 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 	}
 	f := forward.Packet{Timestamp: h.Timestamp, Arrival: at, Marker: h.Marker, PaddingOnly: p.header.PaddingOnly(), Layer: l.index}
 	if !f.PaddingOnly {
-		d, err := codec.Parse(kind, p.payload())
+		d, err := src.pub.parse(kind, p.payload())
 		if err != nil {
 			in.mu.Lock()
 			in.stats.Malformed++
@@ -240,7 +240,7 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 	}
 	p.forward = f
 	layers := l.spatial.Load()
-	a, gap := l.store(p, sequence, at, rtx)
+	a, gap, rates := l.store(p, sequence, at, rtx)
 	switch a.Verdict {
 	case history.Duplicate, history.Stray:
 		if a.Verdict == history.Duplicate {
@@ -261,11 +261,11 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 	}
 	if pub.cfg.Kind == Audio && p.hasLevel && !pub.muted.Load() {
 		level, _, _ := codec.ParseAudioLevel(levelBytes[p.level][:])
-		pub.heard(level, codec.Duration(kind, p.payload()))
+		pub.heard(level, pub.length(kind, p.payload()))
 	}
 	first := l.seen.Swap(int64(max(at, 1))) == 0
 	l.missed.Store(0)
-	changed := l.silent.Swap(false) || first || l.spatial.Load() != layers
+	changed := l.silent.Swap(false) || first || rates || l.spatial.Load() != layers
 	if f.Marker && !rtx {
 		changed = l.outrun(at) || changed
 	}
@@ -300,8 +300,9 @@ func (l *layer) number(sequence uint16, timestamp uint32, at time.Duration, repa
 	return a
 }
 
-// store numbers, describes and stores p. gap reports that packets are missing which were not before.
-func (l *layer) store(p *packet, sequence uint16, at time.Duration, repaired bool) (a history.Arrival, gap bool) {
+// store numbers, describes and stores p. gap reports that packets are missing which were not before, rates that the layer's
+// picture rates have changed.
+func (l *layer) store(p *packet, sequence uint16, at time.Duration, repaired bool) (a history.Arrival, gap, rates bool) {
 	l.mu.Lock()
 	if repaired {
 		a = l.reception.Recovered(sequence)
@@ -315,7 +316,7 @@ func (l *layer) store(p *packet, sequence uint16, at time.Duration, repaired boo
 	switch a.Verdict {
 	case history.Duplicate, history.Stray:
 		l.mu.Unlock()
-		return a, false
+		return a, false, false
 	case history.Restarted:
 		l.missing.Reset()
 		l.evictAll()
@@ -337,12 +338,13 @@ func (l *layer) store(p *packet, sequence uint16, at time.Duration, repaired boo
 			p.release()
 		}
 		l.releaseEvicted()
+		rates = l.pictures.frame(&p.forward.Descriptor, at)
 	}
 	l.mu.Unlock()
 	if overflow {
 		l.requestKeyframe(at)
 	}
-	return a, gap
+	return a, gap, rates
 }
 
 // route finds out what an SSRC that wasn't seen before is, from what the session description declares or from the

@@ -306,42 +306,47 @@ func prefer(tr *webrtc.RTPTransceiver, codecs []webrtc.RTPCodecParameters) error
 	return tr.SetCodecPreferences(known)
 }
 
-// preferences are the codecs to offer for a publication: its own, but on the first video m-line all, because the answer
-// to that one tells Pion for good which ones the subscriber has.
+// preferences are the codecs to offer for a publication: its own in the publisher's order, but on the first video m-line
+// all, because the answer to that one tells Pion for good which ones the subscriber has.
 func (n *negotiation) preferences(pub *publication) []webrtc.RTPCodecParameters {
-	pub.mu.Lock()
-	main, formats := pub.format, pub.formats
-	pub.mu.Unlock()
 	if pub.cfg.Kind == Audio {
-		return audioCodecs(pub.cfg.Stereo || stereo(formats), pub.cfg.DTX)
+		return audioCodecs(pub.isStereo(), pub.cfg.DTX)
 	}
-	own := videoCodecs(func(kind codec.Kind, fmtp string) bool {
-		return slices.ContainsFunc(formats, func(f payload) bool {
-			return kind == main.kind && f.kind == kind && sameFormat(kind, fmtp, f.fmtp)
-		})
-	})
-	if n.hadVideo {
-		return own
+	var own []webrtc.RTPCodecParameters
+	add := func(list []webrtc.RTPCodecParameters) {
+		for _, c := range list {
+			if !slices.ContainsFunc(own, func(o webrtc.RTPCodecParameters) bool { return o.PayloadType == c.PayloadType }) {
+				own = append(own, c)
+			}
+		}
 	}
-	for _, c := range videoCodecs(nil) {
-		known := false
-		for _, o := range own {
-			known = known || o.PayloadType == c.PayloadType
+	for _, c := range pub.codecs.all() {
+		if kind := c.kind(); kind != codec.Unknown {
+			formats := c.known()
+			add(videoCodecs(func(k codec.Kind, fmtp string) bool {
+				return k == kind && (len(formats) == 0 || slices.ContainsFunc(formats, func(f payload) bool {
+					return f.kind == kind && sameFormat(kind, fmtp, f.fmtp)
+				}))
+			}))
 		}
-		if !known {
-			own = append(own, c)
-		}
+	}
+	if len(own) == 0 || !n.hadVideo {
+		add(videoCodecs(nil))
 	}
 	return own
 }
 
-func stereo(formats []payload) bool {
-	for _, f := range formats {
-		if f.kind == codec.Opus && strings.Contains(f.fmtp, "stereo=1") {
-			return true
-		}
-	}
-	return false
+func (pub *publication) isStereo() bool {
+	return pub.cfg.Stereo || slices.ContainsFunc(pub.known(), func(f payload) bool {
+		return f.kind == codec.Opus && strings.Contains(f.fmtp, "stereo=1")
+	})
+}
+
+// known are the formats that the publisher may send, as far as they are negotiated.
+func (pub *publication) known() []payload {
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	return pub.formats
 }
 
 // Answer takes the client's answer to the offer of that id; 0 stands for the outstanding one. An answer to another offer

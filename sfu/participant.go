@@ -20,6 +20,8 @@ type ParticipantConfig struct {
 	Single bool
 	// FullICE makes the server a full ICE agent instead of a lite one.
 	FullICE bool
+	// FixedCodec: the participant doesn't follow a track into another codec on the same m-line; it gets a new one.
+	FixedCodec bool
 	// Notify is called for each event, one at a time and in order. It must neither block nor call the participant.
 	Notify func(Event)
 }
@@ -59,7 +61,8 @@ type Participant struct {
 	work      sync.WaitGroup
 
 	reports *alarm
-	asking  *alarm // see negotiation.unanswered; nil with two peer connections
+	asking  *alarm          // see negotiation.unanswered; nil with two peer connections
+	quality connectionMeter // used by the sweep alone
 
 	clockMu sync.Mutex
 	clock   forward.SenderClock

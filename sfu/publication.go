@@ -47,14 +47,22 @@ type PublicationConfig struct {
 	// Stream is the id of the stream that the track is shown to subscribers in; empty means ID.
 	Stream string
 	Muted  bool
-	// MimeType is the codec that the publisher means to send, such as "video/VP9", of those that it offers; empty leaves it to
-	// the order of the offer.
+	// MimeType is the codec that the publisher announces, such as "video/VP9", of those that it offers; empty leaves it to the
+	// order of the offer. The session description has the last word.
 	MimeType string
 	// Stereo, DTX and RED ask the publisher of an audio track to send two channels, to send next to nothing during silence
 	// (RFC 7587 section 3.1.3), and to repeat earlier packets in later ones (RFC 2198), each where its offer can.
 	Stereo, DTX, RED bool
 	// Layers, if known, let a subscriber's wish for a size find its layer.
 	Layers []Layer
+	// Backups are further codecs of a video track, each with an m-line of its own, in the publisher's order.
+	Backups []CodecConfig
+	// Policy says how the codecs are shared out.
+	Policy BackupPolicy
+	// Encrypted: the payloads are encrypted end to end. Nothing in them is looked at but what that leaves clear.
+	Encrypted bool
+	// Still: what is shown may not move for a while, as on a shared screen, so that silence isn't a fault.
+	Still bool
 }
 
 // layerSilence is how long a simulcast layer may send nothing before its subscribers are moved to another.
@@ -68,11 +76,14 @@ const (
 	layerPause  = 200 * time.Millisecond
 )
 
-// publication is one announced track of a participant.
+// publication is one announced track of a participant or, where the track has several codecs, one of them: with an m-line
+// and layers of its own. The first codec stands for the track: the room knows it, and subscriptions belong to it.
 type publication struct {
-	cfg   PublicationConfig
-	id    string
-	owner *Participant
+	cfg    PublicationConfig
+	id     string
+	owner  *Participant
+	codecs *codecSet
+	index  int // among the codecs
 	// places are the rooms in which it is found, see rooms. The list is copied on write, with the owner's lock held.
 	places atomic.Pointer[[]place]
 
@@ -85,18 +96,29 @@ type publication struct {
 	ready    bool // the codec is known: format is set
 	ended    bool
 	format   payload
-	formats  []payload // all that may come
-	wanted   []*subscription
+	formats  []payload       // all that may come
+	wanted   []*subscription // of the track; the first codec has them
 	timeline *forward.Timeline
 }
 
 func newPublication(p *Participant, cfg PublicationConfig) *publication {
+	pub := newCodec(p, cfg)
+	pub.codecs = newCodecSet(pub, cfg.Policy)
+	return pub
+}
+
+func newCodec(p *Participant, cfg PublicationConfig) *publication {
 	pub := &publication{cfg: cfg, id: cfg.ID, owner: p, timeline: forward.NewTimeline(90000)}
-	pub.cfg.Layers = slices.Clone(cfg.Layers)
-	slices.SortFunc(pub.cfg.Layers, func(a, b Layer) int { return int(a.Quality) - int(b.Quality) })
+	pub.cfg.Layers = sortedLayers(cfg.Layers)
 	pub.muted.Store(cfg.Muted)
 	pub.started.Store(new([]*subscription))
 	return pub
+}
+
+func sortedLayers(layers []Layer) []Layer {
+	layers = slices.Clone(layers)
+	slices.SortFunc(layers, func(a, b Layer) int { return int(a.Quality) - int(b.Quality) })
+	return layers
 }
 
 // streamID is the msid stream that subscribers see: the publisher's id leads it.
@@ -107,9 +129,8 @@ func (pub *publication) streamID() string {
 	return pub.owner.cfg.ID + "|" + pub.id
 }
 
-// bind tells the publication what its m-line was negotiated to. It returns the subscriptions that can now be offered,
-// and whether this is the first time.
-func (pub *publication) bind(s *section) (waiting []*subscription, first bool) {
+// bind tells the publication what its m-line was negotiated to. It reports whether its codec wasn't known before.
+func (pub *publication) bind(s *section) (first bool) {
 	var formats []payload
 	for _, p := range s.payloads {
 		if !p.rtx && p.kind != codec.Unknown {
@@ -117,28 +138,75 @@ func (pub *publication) bind(s *section) (waiting []*subscription, first bool) {
 		}
 	}
 	if len(formats) == 0 {
-		return nil, false
+		return false
 	}
 	announced := codec.KindOf(pub.cfg.MimeType)
 	slices.SortStableFunc(formats, func(a, b payload) int { return before(a.kind == announced, b.kind == announced) })
 	pub.mu.Lock()
 	defer pub.mu.Unlock()
 	if pub.ended {
-		return nil, false
+		return false
 	}
 	pub.formats = formats
 	if pub.ready {
-		return nil, false
+		return false
 	}
 	pub.ready, pub.format = true, formats[0]
 	pub.timeline = forward.NewTimeline(formats[0].clock)
-	return slices.Clone(pub.wanted), true
+	return true
 }
 
+// unbind takes the m-line from a codec whose track has others.
+func (pub *publication) unbind() {
+	pub.mu.Lock()
+	pub.ready = false
+	pub.started.Store(new([]*subscription))
+	pub.mu.Unlock()
+	pub.clearLayers()
+}
+
+func (pub *publication) clearLayers() {
+	for i := range pub.layers {
+		if l := pub.layers[i].Load(); l != nil {
+			l.silent.Store(true)
+			l.clear()
+		}
+	}
+}
+
+// isReady reports whether one of the track's codecs is known, so that subscribers can be offered it.
 func (pub *publication) isReady() bool {
+	return slices.ContainsFunc(pub.codecs.all(), (*publication).isBound)
+}
+
+func (pub *publication) isBound() bool {
 	pub.mu.Lock()
 	defer pub.mu.Unlock()
 	return pub.ready && !pub.ended
+}
+
+func (pub *publication) isEnded() bool {
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	return pub.ended
+}
+
+// kind is the codec, as the description has it, or else as it was announced.
+func (pub *publication) kind() codec.Kind {
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	if pub.format.clock != 0 {
+		return pub.format.kind
+	}
+	return codec.KindOf(pub.cfg.MimeType)
+}
+
+// announcedKind is the codec as it was announced, which stays its name even where another one came; or else as it came.
+func (pub *publication) announcedKind() codec.Kind {
+	if kind := codec.KindOf(pub.cfg.MimeType); kind != codec.Unknown {
+		return kind
+	}
+	return pub.kind()
 }
 
 // want adds a subscription that isn't fed yet. It reports false when the publication has ended.
@@ -152,21 +220,36 @@ func (pub *publication) want(s *subscription) bool {
 	return true
 }
 
-// feed begins to forward to s.
-func (pub *publication) feed(s *subscription) {
+func (pub *publication) subscriptions() []*subscription {
 	pub.mu.Lock()
-	if pub.ended || slices.Contains(*pub.started.Load(), s) {
-		pub.mu.Unlock()
-		return
+	defer pub.mu.Unlock()
+	return slices.Clone(pub.wanted)
+}
+
+// feed begins to forward the track to s.
+func (pub *publication) feed(s *subscription) {
+	s.mu.Lock()
+	s.fed = true
+	s.mu.Unlock()
+	pub.codecs.settleFor(s, pub.owner.server.now())
+}
+
+// fan brings s into the fan-out of this codec, or out of it.
+func (pub *publication) fan(s *subscription, in bool) (changed bool) {
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	old := *pub.started.Load()
+	switch known := slices.Contains(old, s); {
+	case known == in || in && (pub.ended || !pub.ready):
+		return false
+	case in:
+		list := append(slices.Clone(old), s)
+		pub.started.Store(&list)
+	default:
+		list := slices.DeleteFunc(slices.Clone(old), func(o *subscription) bool { return o == s })
+		pub.started.Store(&list)
 	}
-	list := append(slices.Clone(*pub.started.Load()), s)
-	pub.started.Store(&list)
-	pub.mu.Unlock()
-	now := pub.owner.server.now()
-	if pub.muted.Load() || !pub.live(now) {
-		s.announce()
-	}
-	s.retarget(now)
+	return true
 }
 
 // live reports whether anything is being received.
@@ -179,40 +262,48 @@ func (pub *publication) live(now time.Duration) bool {
 	return false
 }
 
-// forget ends forwarding to s.
+// forget ends the forwarding of the track to s.
 func (pub *publication) forget(s *subscription) {
 	pub.mu.Lock()
-	defer pub.mu.Unlock()
 	pub.wanted = slices.DeleteFunc(pub.wanted, func(o *subscription) bool { return o == s })
-	if old := *pub.started.Load(); slices.Contains(old, s) {
-		list := slices.DeleteFunc(slices.Clone(old), func(o *subscription) bool { return o == s })
-		pub.started.Store(&list)
+	pub.mu.Unlock()
+	for _, c := range pub.codecs.all() {
+		c.fan(s, false)
 	}
 }
 
-// end stops the publication and returns the subscriptions it had. Only the first call returns any.
+// end stops the track and returns the subscriptions it had. Only the first call returns any.
 func (pub *publication) end() []*subscription {
-	pub.mu.Lock()
-	if pub.ended {
-		pub.mu.Unlock()
+	subs, first := pub.stop()
+	if !first {
 		return nil
 	}
-	pub.ended = true
-	subs := pub.wanted
-	pub.wanted = nil
-	pub.started.Store(new([]*subscription))
-	pub.mu.Unlock()
+	for _, c := range pub.codecs.all()[1:] {
+		c.stop()
+	}
 	for _, at := range pub.rooms() {
 		at.leave(pub)
-	}
-	for i := range pub.layers {
-		if l := pub.layers[i].Load(); l != nil {
-			l.clear()
-		}
 	}
 	return subs
 }
 
+// stop ends one codec.
+func (pub *publication) stop() (subs []*subscription, first bool) {
+	pub.mu.Lock()
+	if pub.ended {
+		pub.mu.Unlock()
+		return nil, false
+	}
+	pub.ended = true
+	subs = pub.wanted
+	pub.wanted = nil
+	pub.started.Store(new([]*subscription))
+	pub.mu.Unlock()
+	pub.clearLayers()
+	return subs, true
+}
+
+// setMuted stops or resumes the track.
 func (pub *publication) setMuted(muted bool) {
 	if pub.muted.Swap(muted) == muted {
 		return
@@ -222,7 +313,10 @@ func (pub *publication) setMuted(muted bool) {
 			at.room.silence(at.voice)
 		}
 	}
-	for _, s := range *pub.started.Load() {
+	for _, c := range pub.codecs.all()[1:] {
+		c.muted.Store(muted)
+	}
+	for _, s := range pub.subscriptions() {
 		s.setMuted(muted)
 	}
 }
@@ -245,7 +339,7 @@ func (pub *publication) layer(index uint8) *layer {
 // deliver hands one received packet to every subscription that is fed.
 func (pub *publication) deliver(p *packet) {
 	for _, s := range *pub.started.Load() {
-		s.forward(p)
+		s.forward(pub, p)
 	}
 }
 
@@ -274,17 +368,30 @@ func (pub *publication) nearest(want int, now time.Duration) int {
 
 // wish returns the layer that settings ask for.
 func (pub *publication) wish(set SubscriptionSettings) int {
-	if set.Width == 0 || set.Height == 0 || len(pub.cfg.Layers) == 0 {
+	layers := pub.sizes()
+	if set.Width == 0 || set.Height == 0 || len(layers) == 0 {
 		return int(min(set.Quality, 2))
 	}
 	// Sizes turn with the device, so compare the longer and the shorter side.
 	long, short := max(set.Width, set.Height), min(set.Width, set.Height)
-	for _, l := range pub.cfg.Layers {
+	for _, l := range layers {
 		if max(l.Width, l.Height) >= long && min(l.Width, l.Height) >= short {
 			return int(l.Quality)
 		}
 	}
-	return int(pub.cfg.Layers[len(pub.cfg.Layers)-1].Quality)
+	return int(layers[len(layers)-1].Quality)
+}
+
+// sizes are the layers with their sizes. livekit-client doesn't say those of a backup codec: its encoder scales as the first
+// one's does.
+func (pub *publication) sizes() []Layer {
+	pub.mu.Lock()
+	own := pub.cfg.Layers
+	pub.mu.Unlock()
+	if pub.index > 0 && !slices.ContainsFunc(own, func(l Layer) bool { return l.Width > 0 && l.Height > 0 }) {
+		return pub.codecs.first().sizes()
+	}
+	return own
 }
 
 // report notes a sender report of a layer.
@@ -345,6 +452,8 @@ type layer struct {
 	due          []uint64
 	sr           senderReport
 	stats        LayerStats
+	pictures     frameRates
+	measured     measuredLayer
 }
 
 // senderReport is what a receiver report must echo of the latest sender report (RFC 3550 section 6.4.1).

@@ -43,6 +43,8 @@ func (p *Participant) announce(cfg PublicationConfig) (b bindings, err error) {
 		return b, fmt.Errorf("track %s: %w", cfg.ID, ErrExists)
 	case len(p.tracks.byID) >= p.server.cfg.Limits.Publications:
 		return b, fmt.Errorf("%w: %d tracks published", ErrLimit, len(p.tracks.byID))
+	case len(cfg.Backups) >= maxCodecs:
+		return b, fmt.Errorf("%w: %d codecs", ErrLimit, len(cfg.Backups)+1)
 	}
 	pub := newPublication(p, cfg)
 	if !pub.appear(p.room) {
@@ -53,7 +55,10 @@ func (p *Participant) announce(cfg PublicationConfig) (b bindings, err error) {
 		pub.appear(r)
 	}
 	p.tracks.byID[cfg.ID] = pub
-	p.tracks.order = append(p.tracks.order, pub)
+	p.enrol(pub)
+	for _, c := range cfg.Backups {
+		p.enrol(pub.codecs.add(p, c))
+	}
 	return p.bind(), nil // the m-line may have come first
 }
 
@@ -71,9 +76,9 @@ func (p *Participant) Unpublish(trackID string) {
 func (p *Participant) endPublication(pub *publication) {
 	p.mu.Lock()
 	delete(p.tracks.byID, pub.id)
-	p.tracks.order = slices.DeleteFunc(p.tracks.order, func(o *publication) bool { return o == pub })
+	p.tracks.order = slices.DeleteFunc(p.tracks.order, func(o *publication) bool { return o.codecs == pub.codecs })
 	for mid, o := range p.tracks.bound {
-		if o == pub {
+		if o.codecs == pub.codecs {
 			delete(p.tracks.bound, mid)
 			if in := p.ingest(); in != nil {
 				in.bind(mid, nil)
@@ -99,21 +104,31 @@ func (p *Participant) SetMuted(trackID string, muted bool) {
 // bindings is what follows from tying tracks to m-lines. It is done without the participant's lock, as it concerns
 // others.
 type bindings struct {
-	ended   []*publication       // their m-lines have stopped
-	started []PublicationStarted // their m-lines have come
-	waiting []*subscription      // to be offered now
+	ended   []*publication // their m-lines have stopped
+	started []Event        // what m-lines that have come bring
+	changed []*publication // tracks whose subscriptions are concerned
 }
 
 func (p *Participant) follow(b bindings) {
 	for _, pub := range b.ended {
-		p.endPublication(pub)
-		p.notify(PublicationEnded{TrackID: pub.id})
+		first := pub.codecs.first()
+		switch {
+		case first.isEnded(): // with another codec of its track
+		case p.codecEnded(pub):
+			p.notify(CodecEnded{TrackID: pub.id, Codec: pub.index})
+		default:
+			p.endPublication(first)
+			p.notify(PublicationEnded{TrackID: pub.id})
+		}
 	}
 	for _, e := range b.started {
 		p.notify(e)
 	}
-	for _, s := range b.waiting {
-		s.p.nego.kick()
+	for _, pub := range b.changed {
+		pub.codecs.settle(p.server.now())
+		for _, s := range pub.subscriptions() {
+			s.p.nego.kick()
+		}
 	}
 }
 
@@ -123,7 +138,7 @@ func (p *Participant) bind() (b bindings) {
 	for i := range p.tracks.sections {
 		s := &p.tracks.sections[i]
 		// The m-line was stopped, or passed on to another track.
-		if old := p.tracks.bound[s.mid]; old != nil && (!s.sending || old.cfg.CID != s.track && p.announced(s, true) != nil) {
+		if old := p.tracks.bound[s.mid]; old != nil && (!s.sending || old.cfg.CID != s.track && p.announced(s, true, nil) != nil) {
 			delete(p.tracks.bound, s.mid)
 			b.ended = append(b.ended, old)
 		}
@@ -138,7 +153,7 @@ func (p *Participant) bind() (b bindings) {
 			if !exact && p.tracks.claimed[s.mid] == s.track {
 				continue
 			}
-			pub := p.announced(s, exact)
+			pub := p.announced(s, exact, b.ended)
 			if pub == nil {
 				continue
 			}
@@ -158,21 +173,38 @@ func (p *Participant) bind() (b bindings) {
 			continue
 		}
 		in.bind(s.mid, pub)
-		waiting, first := pub.bind(s)
-		b.waiting = append(b.waiting, waiting...)
-		if first {
-			b.started = append(b.started, PublicationStarted{TrackID: pub.id, MimeType: pub.format.kind.String(), Layers: max(1, len(s.rids))})
+		known := pub.isReady()
+		if !pub.bind(s) {
+			continue
+		}
+		b.changed = append(b.changed, pub.codecs.first())
+		mime, first := pub.kind().String(), pub.index == 0
+		if !known {
+			started := PublicationStarted{TrackID: pub.id, Layers: max(1, len(s.rids))}
+			if first {
+				started.MimeType = mime
+			}
+			b.started = append(b.started, started)
+		}
+		if known || !first {
+			b.started = append(b.started, CodecStarted{TrackID: pub.id, Codec: pub.index, MimeType: mime})
 		}
 	}
 	return b
 }
 
 // announced returns the publication that could be the one of m-line s: by the exact track id, or the first of its kind
-// that has no m-line yet. Called with p.mu held.
-func (p *Participant) announced(s *section, exact bool) *publication {
+// that has no m-line yet, those of ended left out. Called with p.mu held.
+func (p *Participant) announced(s *section, exact bool, ended []*publication) *publication {
 	for _, pub := range p.tracks.order {
+		if slices.Contains(ended, pub) {
+			continue
+		}
 		if pub.cfg.Kind.String() != s.kind || exact && (pub.cfg.CID == "" || pub.cfg.CID != s.track) {
 			continue
+		}
+		if pub.cfg.CID == "" && len(pub.codecs.all()) > 1 {
+			continue // a codec that the publisher has only named
 		}
 		taken := false
 		for mid, o := range p.tracks.bound {

@@ -310,10 +310,7 @@ func (l *line) describe(m *sdp.MediaDescription) {
 		id := strconv.FormatUint(uint64(ssrc), 10)
 		m.Attributes = append(m.Attributes, sdp.NewAttribute("ssrc", id+" cname:"+l.track.stream), sdp.NewAttribute("ssrc", id+" msid:"+msid))
 	}
-	l.sub.pub.mu.Lock()
-	formats := l.sub.pub.formats
-	l.sub.pub.mu.Unlock()
-	if l.sub.pub.cfg.Stereo || stereo(formats) {
+	if l.sub.pub.isStereo() {
 		announceStereo(m)
 	}
 }

@@ -101,8 +101,9 @@ func New(cfg Config) (*Server, error) {
 	if s.sockets, err = listen(cfg, s.pionLog); err != nil {
 		return nil, err
 	}
-	s.done.Add(1)
+	s.done.Add(2)
 	go s.watchSpeakers()
+	go s.watchStreams()
 	return s, nil
 }
 

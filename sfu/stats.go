@@ -69,7 +69,9 @@ type LayerStats struct {
 
 // SubscriptionStats counts one forwarded track.
 type SubscriptionStats struct {
-	TrackID        string
+	TrackID string
+	// MimeType is the codec being forwarded, empty while there is none.
+	MimeType       string
 	Packets, Bytes uint64
 	// Layer is the simulcast layer being forwarded, -1 for none; Target the one wanted.
 	Layer, Target int
@@ -119,6 +121,9 @@ func (p *Participant) Stats() ParticipantStats {
 	p.mu.Unlock()
 	now := p.server.now()
 	for _, pub := range pubs {
+		if pub.index > 0 && !pub.isBound() {
+			continue // a codec that was only named
+		}
 		out.Publications = append(out.Publications, pub.snapshot(now))
 	}
 	for _, s := range subs {
@@ -173,7 +178,8 @@ func (s *subscription) snapshot() SubscriptionStats {
 	defer s.mu.Unlock()
 	out := s.stats
 	out.TrackID, out.Layer, out.Target, out.Spatial, out.Temporal = s.pub.id, -1, -1, -1, -1
-	if s.out != nil {
+	if s.out != nil && s.out.source != nil {
+		out.MimeType = s.out.source.kind().String()
 		out.Layer, out.Target = s.out.forwarder.Current(), s.out.forwarder.Target()
 		if spatial, temporal, ok := s.out.forwarder.Layers(); ok {
 			out.Spatial, out.Temporal = int(spatial), int(temporal)

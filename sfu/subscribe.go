@@ -38,6 +38,7 @@ func (p *Participant) Subscribe(trackID string) error {
 	if pub.isReady() {
 		p.nego.kick()
 	}
+	pub.codecs.settleFor(s, p.server.now()) // its publisher hears of the wish while the m-line is negotiated
 	return nil
 }
 

@@ -2,6 +2,7 @@ package sfu
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,8 +21,10 @@ type SubscriptionSettings struct {
 	Quality uint8
 	// Width and Height are the size at which the track is shown, in pixels.
 	Width, Height uint32
-	// FPS and Priority are kept for the allocation of bandwidth.
-	FPS, Priority uint32
+	// FPS is how many pictures a second are wanted, 0 for all there are: temporal layers that bring more are left out.
+	FPS uint32
+	// Priority is kept for the allocation of bandwidth.
+	Priority uint32
 }
 
 const (
@@ -31,11 +34,11 @@ const (
 	maxResend = 256
 )
 
-// subscription is one participant's receiving of one publication. From Subscribe it waits for the publication's codec,
-// for an m-line, for the answer to it and for the transport; then it is fed.
+// subscription is one participant's receiving of one track. From Subscribe it waits for a codec of the publication, for an
+// m-line, for the answer to it and for the transport; then it is fed.
 type subscription struct {
 	p   *Participant
-	pub *publication
+	pub *publication // the track: its first codec
 	// line is the m-line, nil before the first offer. Guarded by the participant's negotiation.
 	line *line
 	// order counts the participant's subscriptions. stalled: the client was told that there is no m-line for it; guarded
@@ -46,14 +49,26 @@ type subscription struct {
 	mu       sync.Mutex
 	settings SubscriptionSettings
 	ended    bool
+	fed      bool    // the transport is up
 	out      *stream // nil before the answer
 	stats    SubscriptionStats
+	pause    pauseState
+	measured measuredStream
 }
 
 // stream is the sending side of a subscription, from the answer on. Guarded by the subscription.
 type stream struct {
-	egress       *egress
-	forwarder    *forward.Forwarder
+	egress *egress
+	// source is the codec that is forwarded, nil while there is none that the subscriber takes.
+	source    *publication
+	forwarder *forward.Forwarder // nil before the first source
+	// next is the codec that takes over at its next keyframe, nil for none.
+	next          *publication
+	nextForwarder *forward.Forwarder
+	moved         bool      // the codec before is still in the fan-out
+	can           codecBits // the codecs that it can have
+
+	line         section // as negotiated
 	sent         *history.Sent
 	formats      [128]format // by the publisher's payload type
 	ids          extensionIDs
@@ -71,7 +86,7 @@ type stream struct {
 	first   forward.Config
 	// announced: padding has gone ahead of the first packet.
 	announced bool
-	main      uint8 // the publisher's payload type of the codec it was negotiated with
+	main      uint8 // the publisher's payload type of the codec being forwarded
 }
 
 // format is how a publisher's payload type is sent to one subscriber.
@@ -82,27 +97,26 @@ type format struct {
 }
 
 // establish makes the sending side from the negotiated m-line. It fails when the subscriber takes none of the track's
-// formats.
+// codecs.
 func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) error {
-	st := &stream{egress: e, ids: extensionIDsOf(n), ssrc: ssrc, cname: s.pub.streamID(), repairNext: uint16(rand.Uint32())}
-	s.pub.mu.Lock()
-	formats, main := s.pub.formats, s.pub.format
-	s.pub.mu.Unlock()
-	ok, rtx := false, false
-	for _, in := range formats {
-		f, sendable := formatFor(n, in, formats)
-		if !sendable {
-			continue
-		}
-		st.formats[in.pt] = f
-		ok = ok || in.pt == main.pt
+	st := &stream{egress: e, line: *n, ids: extensionIDsOf(n), ssrc: ssrc, cname: s.pub.streamID(), repairNext: uint16(rand.Uint32())}
+	bound := s.pub.codecs.bound()
+	takes := st.takes(s.pub.codecs, bound)
+	if takes == 0 {
+		return ErrCodec
+	}
+	rtx := false
+	for _, f := range st.formats {
 		rtx = rtx || f.rtx != 0
-		if p, found := n.payload(f.pt); found {
+		if p, found := n.payload(f.pt); found && f.pt != 0 {
 			st.nack = st.nack || p.nack
 		}
 	}
-	if !ok {
-		return ErrCodec
+	if takes&bound == 0 { // the codecs that it takes come later
+		for _, p := range n.payloads {
+			rtx = rtx || p.rtx
+			st.nack = st.nack || p.nack
+		}
 	}
 	size := sentVideoPackets
 	if s.pub.cfg.Kind == Audio {
@@ -117,23 +131,52 @@ func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) err
 			st.stamps = make([]stamp, size)
 		}
 	}
-	st.clock = main.clock
-	st.first = forward.Config{Kind: main.kind, ClockRate: main.clock, Sequence: uint16(rand.Uint32()), Timestamp: rand.Uint32()}
-	st.forwarder = forward.New(st.first)
-	st.main = main.pt
+	st.first = forward.Config{Sequence: uint16(rand.Uint32()), Timestamp: rand.Uint32()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
 		return ErrClosed
 	}
-	st.forwarder.SetPaused(s.settings.Disabled)
-	st.forwarder.SetMuted(s.pub.muted.Load())
 	s.out = st
+	if _, have := choose(s.pub.codecs.policy, takes, bound, -1); have >= 0 {
+		s.start(s.pub.codecs.all()[have])
+	}
 	return nil
 }
 
+// takes returns which codecs the subscriber's m-line has a place for, and notes the payload types of those that are bound.
+func (st *stream) takes(codecs *codecSet, bound codecBits) (b codecBits) {
+	for i, pub := range codecs.all() {
+		if !bound.has(i) {
+			if kind := pub.kind(); kind == codec.Unknown && pub.index == 0 || st.line.takes(kind) {
+				b |= 1 << i
+			}
+			continue
+		}
+		pub.mu.Lock()
+		formats, main := pub.formats, pub.format
+		pub.mu.Unlock()
+		for _, in := range formats {
+			f, sendable := formatFor(&st.line, in, formats, pub.cfg.Encrypted)
+			if !sendable {
+				continue
+			}
+			st.formats[in.pt] = f
+			if in.pt == main.pt {
+				b |= 1 << i
+			}
+		}
+	}
+	return b
+}
+
+// takes reports whether the m-line has the codec at all.
+func (s *section) takes(kind codec.Kind) bool {
+	return slices.ContainsFunc(s.payloads, func(p payload) bool { return !p.rtx && p.kind == kind && kind != codec.Unknown })
+}
+
 // formatFor maps one of the publisher's formats.
-func formatFor(n *section, in payload, all []payload) (format, bool) {
+func formatFor(n *section, in payload, all []payload, encrypted bool) (format, bool) {
 	if in.kind == codec.RED {
 		// The blocks of RED carry the publisher's payload type of Opus (RFC 2198 section 3). Where the subscriber knows Opus
 		// by another one, it gets the primary block alone.
@@ -153,18 +196,21 @@ func formatFor(n *section, in payload, all []payload) (format, bool) {
 		if red, _, ok := outgoingPayload(n, in); ok && pt == opus.pt {
 			return format{pt: red}, true
 		}
+		if encrypted {
+			return format{}, false // what stands where the block headers would mean nothing
+		}
 		return format{pt: pt, unwrap: true}, true
 	}
 	pt, rtx, ok := outgoingPayload(n, in)
 	return format{pt: pt, rtx: rtx}, ok
 }
 
-// forward decides on one received packet and sends it. It is called for every packet of every layer, from the
+// forward decides on one received packet of a codec and sends it. It is called for every packet of every layer, from the
 // goroutine that received it.
-func (s *subscription) forward(p *packet) {
+func (s *subscription) forward(pub *publication, p *packet) {
 	s.mu.Lock()
 	st := s.out
-	if st == nil || s.ended {
+	if st == nil || s.ended || pub != st.source && pub != st.next {
 		s.mu.Unlock()
 		return
 	}
@@ -173,9 +219,15 @@ func (s *subscription) forward(p *packet) {
 		s.mu.Unlock()
 		return
 	}
-	d := st.forwarder.Forward(&p.forward)
-	if d.Action != forward.Drop {
+	var d forward.Decision
+	if pub == st.source {
+		d = st.forwarder.Forward(&p.forward)
+	} else if d = st.await(p); d.Started {
+		s.switched()
+	}
+	if d.Action != forward.Drop && pub == st.source {
 		sent := d.Sent(&p.forward)
+		sent.Layer |= uint8(pub.index) << layerBits
 		if st.render(&sent, p, f) {
 			if st.stamps != nil {
 				m := &st.stamps[int(d.Sequence)%len(st.stamps)]
@@ -191,18 +243,33 @@ func (s *subscription) forward(p *packet) {
 				st.octets += uint32(n)
 				s.stats.Packets++
 				s.stats.Bytes += uint64(n)
+				s.pause.expect(p.forward.Arrival)
 			}
 			if d.Started {
 				s.stats.Switches++
+			}
+			if s.pause.told {
+				s.tellPaused(false)
 			}
 		}
 	}
 	s.mu.Unlock()
 	if d.NeedKeyframe {
-		if l := s.pub.layers[d.KeyframeLayer].Load(); l != nil {
+		if l := pub.layers[d.KeyframeLayer].Load(); l != nil {
 			l.requestKeyframe(p.forward.Arrival)
 		}
 	}
+}
+
+// layerBits is how much of [history.SentPacket.Layer] is the layer; the rest is the codec.
+const layerBits = 4
+
+// await decides on a packet of the next codec. Called with s.mu held.
+func (st *stream) await(p *packet) forward.Decision {
+	if p.forward.Descriptor.Keyframe && st.forwarder != nil {
+		st.nextForwarder.Succeed(st.forwarder)
+	}
+	return st.nextForwarder.Forward(&p.forward)
 }
 
 // silentPackets is how many padding packets announce a track that sends nothing yet.
@@ -214,7 +281,7 @@ func (s *subscription) announce() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.out
-	if st == nil || s.ended || st.packets > 0 || st.announced {
+	if st == nil || s.ended || st.packets > 0 || st.announced || st.source == nil {
 		return
 	}
 	st.announced = true
@@ -287,7 +354,7 @@ func (s *subscription) resend(sent *history.SentPacket) {
 	if sent.Fill {
 		f = st.formats[st.main]
 	} else {
-		l := s.pub.layers[sent.Layer].Load()
+		l := s.pub.codecs.all()[sent.Layer>>layerBits].layers[sent.Layer&(1<<layerBits-1)].Load()
 		if l == nil {
 			return
 		}
@@ -337,7 +404,9 @@ func (s *subscription) keyframeRequested(now time.Duration) {
 	s.stats.PLIs++
 	st := s.out
 	layer := -1
-	if st != nil && !s.ended {
+	var source *publication
+	if st != nil && !s.ended && st.source != nil {
+		source = st.source
 		if layer = st.forwarder.Current(); layer < 0 {
 			layer = st.forwarder.Target()
 		}
@@ -346,7 +415,7 @@ func (s *subscription) keyframeRequested(now time.Duration) {
 	if layer < 0 {
 		return
 	}
-	if l := s.pub.layers[layer].Load(); l != nil {
+	if l := source.layers[layer].Load(); l != nil {
 		l.requestKeyframe(now)
 	}
 }
@@ -359,36 +428,66 @@ func (s *subscription) retarget(now time.Duration) {
 		s.mu.Unlock()
 		return
 	}
-	st.forwarder.SetTarget(s.pub.nearest(s.pub.wish(s.settings), now), forward.AllTemporal)
-	st.forwarder.SetSpatial(s.pub.spatialWish(st.forwarder.Target(), s.settings))
-	layer, needed := st.forwarder.NeedsKeyframe()
-	newcomer := st.forwarder.Current() < 0
+	current := st.aim(st.source, st.forwarder, s.settings, now)
+	next := st.aim(st.next, st.nextForwarder, s.settings, now)
 	s.mu.Unlock()
-	if needed {
-		if l := s.pub.layers[layer].Load(); l != nil {
-			l.wantKeyframe(now, newcomer)
-		}
+	current.request(now)
+	next.request(now)
+}
+
+// needed is a keyframe that a subscription waits for; layer is nil for none.
+type needed struct {
+	layer *layer
+	// newcomer: nothing is shown until it has come.
+	newcomer bool
+}
+
+func (n needed) request(now time.Duration) {
+	if n.layer != nil {
+		n.layer.wantKeyframe(now, n.newcomer)
 	}
+}
+
+// aim sets the target of one codec, and returns the keyframe that this takes.
+func (st *stream) aim(pub *publication, f *forward.Forwarder, set SubscriptionSettings, now time.Duration) needed {
+	if pub == nil {
+		return needed{}
+	}
+	target := pub.nearest(pub.wish(set), now)
+	temporal := forward.AllTemporal
+	if l := pub.layers[target].Load(); l != nil && set.FPS > 0 {
+		temporal = l.temporalFor(set.FPS)
+	}
+	f.SetTarget(target, temporal)
+	f.SetSpatial(pub.spatialWish(f.Target(), set))
+	if layer, waits := f.NeedsKeyframe(); waits {
+		return needed{layer: pub.layers[layer].Load(), newcomer: f.Current() < 0}
+	}
+	return needed{}
 }
 
 func (s *subscription) configure(set SubscriptionSettings, now time.Duration) {
 	s.mu.Lock()
 	s.settings = set
+	s.pause.expect(now)
 	if s.out != nil {
-		s.out.forwarder.SetPaused(set.Disabled)
+		s.out.each(func(f *forward.Forwarder) { f.SetPaused(set.Disabled) })
 	}
 	s.mu.Unlock()
 	s.retarget(now)
+	s.pub.codecs.settleFor(s, now)
 }
 
 func (s *subscription) setMuted(muted bool) {
+	now := s.p.server.now()
 	s.mu.Lock()
+	s.pause.expect(now)
 	if s.out != nil {
-		s.out.forwarder.SetMuted(muted)
+		s.out.each(func(f *forward.Forwarder) { f.SetMuted(muted) })
 	}
 	s.mu.Unlock()
 	if !muted {
-		s.retarget(s.p.server.now())
+		s.retarget(now)
 	}
 }
 
@@ -399,6 +498,9 @@ func (s *subscription) end() bool {
 	s.ended = true
 	s.mu.Unlock()
 	s.pub.forget(s)
+	if !was {
+		s.pub.codecs.settleFor(s, s.p.server.now())
+	}
 	return !was
 }
 
@@ -414,14 +516,14 @@ func (s *subscription) report(now time.Duration, wall time.Time) (out []rtcp.Pac
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.out
-	if st == nil || s.ended || st.packets == 0 {
+	if st == nil || s.ended || st.packets == 0 || st.source == nil {
 		return nil, false
 	}
 	current := st.forwarder.Current()
 	if current < 0 {
 		return nil, false
 	}
-	rtp, ok := st.forwarder.SenderReport(s.pub.line(uint8(current)), now)
+	rtp, ok := st.forwarder.SenderReport(st.source.line(uint8(current)), now)
 	if !ok {
 		return nil, false
 	}

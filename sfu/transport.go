@@ -43,6 +43,7 @@ type transport struct {
 	state    State
 	trickled int
 	feedback TransportFeedback
+	measured measuredTransport
 }
 
 // TransportFeedback is what a subscriber tells about the whole transport.

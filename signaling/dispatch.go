@@ -182,11 +182,28 @@ func (a *actor) onTrickle(s *session, m *wire.SignalRequest) error {
 }
 
 func (a *actor) onAddTrack(s *session, m *wire.SignalRequest) error {
+	if m.GetAddTrack().GetSid() != "" {
+		return a.onAddCodec(s, m.GetAddTrack())
+	}
 	track, err := trackFromRequest(m.GetAddTrack())
 	if err != nil {
 		return err
 	}
 	effects, err := a.room.AddTrack(time.Now(), s.id, track)
+	if err != nil {
+		return err
+	}
+	a.apply(effects)
+	return nil
+}
+
+// onAddCodec takes the add_track that names a published track: a further codec of it.
+func (a *actor) onAddCodec(s *session, r *wire.AddTrackRequest) error {
+	codec, err := codecFromRequest(r)
+	if err != nil {
+		return err
+	}
+	effects, err := a.room.AddCodec(time.Now(), s.id, r.GetSid(), codec)
 	if err != nil {
 		return err
 	}

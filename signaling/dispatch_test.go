@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"anytime/signaling/wire"
 )
@@ -415,4 +416,132 @@ func TestStorm(t *testing.T) {
 	}
 	wg.Wait()
 	eventually(t, "everybody is gone", func() bool { return len(w.srv.Participants("r")) == 0 })
+}
+
+// TestBackupCodecIsAdded follows livekit-client: the codec named with the track comes by an add_track
+// with the track's sid once subscribed_quality_update asks for it.
+func TestBackupCodecIsAdded(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Limits.Room.LayerDelay = 50 * time.Millisecond })
+	ann := w.join("r", "ann", nil, nil)
+	bob := w.join("r", "bob", nil, nil)
+	layers := []*wire.VideoLayer{{Quality: wire.QualityLow, Width: 320, Height: 180}, {Quality: wire.QualityHigh, Width: 1280, Height: 720}}
+	ann.send(&wire.SignalRequest{Message: &wire.RequestAddTrack{AddTrack: &wire.AddTrackRequest{
+		Cid: "cid-v", Type: wire.TrackVideo, Source: wire.SourceScreenShare, Layers: layers, BackupCodecPolicy: wire.BackupSimulcast,
+		SimulcastCodecs: []*wire.SimulcastCodec{{Codec: "vp9", Cid: "cid-v"}, {Codec: "vp8"}}, Encryption: 1,
+	}}})
+	info := ann.until("track_published", func(m *wire.SignalResponse) bool { return m.GetTrackPublished() != nil }).GetTrackPublished().GetTrack()
+	if info.MimeType != "video/vp9" || len(info.Codecs) != 2 || info.Codecs[0].Cid != "cid-v" || info.Codecs[1].MimeType != "video/vp8" ||
+		info.Codecs[1].Cid != "" || len(info.Codecs[1].Layers) != 2 || info.BackupCodecPolicy != wire.BackupSimulcast || info.Encryption != 1 {
+		t.Errorf("track is %v", info)
+	}
+	media := w.media.peer(ann.id)
+	eventually(t, "the SFU knows the track", func() bool { return media.did("publish cid-v") })
+	media.mu.Lock()
+	pub := media.tracks[info.Sid].Publication
+	media.mu.Unlock()
+	if pub.MimeType != "video/vp9" || len(pub.Backups) != 1 || pub.Backups[0].MimeType != "video/vp8" || pub.Policy != EveryCodec ||
+		!pub.Encrypted || !pub.Still || len(pub.Layers) != 2 {
+		t.Errorf("the SFU was told %+v", pub)
+	}
+	ann.offer("cid-v")
+
+	// What subscribers want: more at once, less a little later, in the names that SDKs use.
+	wanted := func(layers ...int8) *wire.SubscribedQualityUpdate {
+		media.cfg.Notify(LayersWanted{TrackID: info.Sid, Layers: layers})
+		return ann.until("subscribed_quality_update", func(m *wire.SignalResponse) bool {
+			return m.GetSubscribedQualityUpdate() != nil
+		}).GetSubscribedQualityUpdate()
+	}
+	enabled := func(list []*wire.SubscribedQuality) (out string) {
+		for _, q := range list {
+			if q.Enabled {
+				out += q.Quality.String()[:1]
+			} else {
+				out += "-"
+			}
+		}
+		return out
+	}
+	for _, x := range []struct {
+		layers []int8
+		want   string
+	}{{[]int8{2, 1}, "LMH LM-"}, {[]int8{0, 1}, "L-- LM-"}, {[]int8{-1, -1}, "--- ---"}, {[]int8{1, -1}, "LM- ---"}} {
+		u := wanted(x.layers...)
+		got := enabled(u.SubscribedCodecs[0].Qualities) + " " + enabled(u.SubscribedCodecs[1].Qualities)
+		if u.TrackSid != info.Sid || u.SubscribedCodecs[0].Codec != "vp9" || u.SubscribedCodecs[1].Codec != "vp8" || got != x.want {
+			t.Errorf("%v: told %v, want %s", x.layers, u, x.want)
+		}
+		if old := enabled(wire.OlderQualities(u)); old != x.want[:3] {
+			t.Errorf("%v: older SDKs are told %s, want the first codec's", x.layers, old)
+		}
+	}
+
+	ann.send(&wire.SignalRequest{Message: &wire.RequestAddTrack{AddTrack: &wire.AddTrackRequest{
+		Cid: "cid-2", Sid: info.Sid, Type: wire.TrackVideo, Layers: layers[:1], SimulcastCodecs: []*wire.SimulcastCodec{{Codec: "vp8", Cid: "cid-2"}},
+	}}})
+	again := ann.until("track_published", func(m *wire.SignalResponse) bool { return m.GetTrackPublished().GetCid() == "cid-2" }).GetTrackPublished().GetTrack()
+	if again.Sid != info.Sid || again.Codecs[1].Cid != "cid-2" || len(again.Codecs[1].Layers) != 1 || len(again.Codecs[0].Layers) != 2 {
+		t.Errorf("track is %v", again)
+	}
+	eventually(t, "the SFU knows the codec", func() bool { return media.did("codec " + info.Sid + " video/vp8 cid-2") })
+	media.cfg.Notify(CodecStarted{TrackID: info.Sid, Codec: 1, MimeType: "video/VP8"})
+	bob.update("ann", func(p *wire.ParticipantInfo) bool { return len(p.Tracks) == 1 && p.Tracks[0].Codecs[1].Cid == "cid-2" })
+	media.cfg.Notify(CodecEnded{TrackID: info.Sid, Codec: 1})
+	bob.update("ann", func(p *wire.ParticipantInfo) bool { return len(p.Tracks) == 1 && p.Tracks[0].Codecs[1].Cid == "" })
+
+	// Streams and connections.
+	at := w.media.peer(bob.id)
+	eventually(t, "bob's subscription", func() bool { return at.did("subscribe " + info.Sid) })
+	for paused, state := range map[bool]int32{true: int32(wire.StreamPaused), false: int32(wire.StreamActive)} {
+		at.cfg.Notify(StreamPaused{TrackID: info.Sid, Paused: !paused})
+		at.cfg.Notify(StreamPaused{TrackID: info.Sid, Paused: paused})
+		u := bob.until("stream_state_update", func(m *wire.SignalResponse) bool {
+			list := m.GetStreamStateUpdate().GetStreamStates()
+			return len(list) == 1 && int32(list[0].State) == state
+		}).GetStreamStateUpdate().StreamStates[0]
+		if u.TrackSid != info.Sid || u.ParticipantSid != ann.id {
+			t.Errorf("stream state %v", u)
+		}
+	}
+	at.cfg.Notify(ConnectionScored{Score: 3.5})
+	q := ann.until("connection_quality", func(m *wire.SignalResponse) bool { return m.GetConnectionQuality() != nil }).GetConnectionQuality().Updates
+	if len(q) != 1 || q[0].ParticipantSid != bob.id || q[0].Quality != wire.ConnectionGood || q[0].Score != 3.5 {
+		t.Errorf("connection quality %v", q)
+	}
+}
+
+func TestRefusedCodecs(t *testing.T) {
+	w := newWorld(t, nil)
+	ann := w.join("r", "ann", nil, nil)
+	bob := w.join("r", "bob", nil, nil)
+	mine, other := ann.publish("cid-a", wire.TrackVideo, wire.SourceCamera), bob.publish("cid-b", wire.TrackVideo, wire.SourceCamera)
+	codec := []*wire.SimulcastCodec{{Codec: "vp8", Cid: "cid-2"}}
+	for name, x := range map[string]struct {
+		r      *wire.AddTrackRequest
+		reason wire.RequestReason
+		text   string
+	}{
+		"unknown sid":      {&wire.AddTrackRequest{Sid: "TR_x", SimulcastCodecs: codec}, wire.RequestNotFound, "no such track"},
+		"another's track":  {&wire.AddTrackRequest{Sid: other.Sid, SimulcastCodecs: codec}, wire.RequestNotFound, "no such track"},
+		"no codec":         {&wire.AddTrackRequest{Sid: mine.Sid}, wire.RequestInvalid, "one codec"},
+		"two codecs":       {&wire.AddTrackRequest{Sid: mine.Sid, SimulcastCodecs: append(codec, codec...)}, wire.RequestInvalid, "one codec"},
+		"a nameless codec": {&wire.AddTrackRequest{Sid: mine.Sid, SimulcastCodecs: []*wire.SimulcastCodec{{Cid: "c"}}}, wire.RequestInvalid, "name"},
+		"a long name": {&wire.AddTrackRequest{Sid: mine.Sid, SimulcastCodecs: []*wire.SimulcastCodec{{Codec: strings.Repeat("x", 40)}}},
+			wire.RequestInvalid, "name"},
+		"many layers": {&wire.AddTrackRequest{Sid: mine.Sid, SimulcastCodecs: codec, Layers: make([]*wire.VideoLayer, 9)}, wire.RequestInvalid, "layers"},
+		"twice": {&wire.AddTrackRequest{Cid: "c", SimulcastCodecs: []*wire.SimulcastCodec{{Codec: "vp8", Cid: "c"}, {Codec: "VP8"}}},
+			wire.RequestInvalid, "twice"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x.r.Type, x.r.Source = wire.TrackVideo, wire.SourceCamera
+			if x.r.Cid == "" {
+				x.r.Cid = "cid-2"
+			}
+			ann.send(&wire.SignalRequest{Message: &wire.RequestAddTrack{AddTrack: x.r}})
+			a := ann.until("the refusal", func(m *wire.SignalResponse) bool { return m.GetRequestResponse() != nil }).GetRequestResponse()
+			if a.Reason != x.reason || !strings.Contains(a.Message, x.text) || a.GetAddTrack().GetSid() != x.r.Sid {
+				t.Errorf("refused with %v, want %v and %q", a, x.reason, x.text)
+			}
+		})
+	}
 }

@@ -89,6 +89,16 @@ func (a *actor) applyMessage(e room.Effect) bool {
 				TrackSid: e.TrackID, Err: wire.SubscriptionError(e.Failure),
 			},
 		}})
+	case room.SendLayers:
+		a.sendTo(e.To, &wire.SignalResponse{Message: &wire.ResponseSubscribedQuality{SubscribedQualityUpdate: qualityUpdate(e)}})
+	case room.SendStreamState:
+		state := wire.StreamActive
+		if e.Paused {
+			state = wire.StreamPaused
+		}
+		a.sendTo(e.To, &wire.SignalResponse{Message: &wire.ResponseStreamState{StreamStateUpdate: &wire.StreamStateUpdate{
+			StreamStates: []*wire.StreamStateInfo{{ParticipantSid: e.Owner, TrackSid: e.TrackID, State: state}},
+		}}})
 	case room.SendLeave:
 		if s := a.sessions[e.To]; s != nil {
 			a.send(s, wire.Leave(wire.LeaveAction(e.Action), reasonToWire(e.Reason)))
@@ -116,6 +126,8 @@ func (a *actor) applyMedia(e room.Effect) {
 		}
 	case room.PublishTrack:
 		a.publish(e)
+	case room.PublishCodec:
+		a.publishCodec(e)
 	case room.UnpublishTrack:
 		a.work(e.Owner, func(p Peer) { p.Unpublish(e.TrackID) })
 	case room.MuteTrack:
@@ -215,6 +227,19 @@ func (a *actor) publish(e room.PublishTrack) {
 					a.apply(effects)
 				}
 			})
+		}
+	})
+}
+
+func (a *actor) publishCodec(e room.PublishCodec) {
+	s := a.sessions[e.Owner]
+	if s == nil {
+		return
+	}
+	codec := codecToMedia(e.Codec)
+	s.worker.do(func(p Peer) {
+		if err := p.AddCodec(e.TrackID, codec); err != nil {
+			s.log.Warn("cannot add a codec to a track", "track", e.TrackID, "codec", codec.MimeType, "err", err)
 		}
 	})
 }

@@ -14,6 +14,8 @@ type MediaConfig struct {
 	Room, ID string
 	// Single asks for one transport in the publisher's role that also carries subscriptions.
 	Single bool
+	// FixedCodec: the client doesn't follow a track that changes its codec in mid-stream.
+	FixedCodec bool
 	// FullICE asks for full ICE instead of ICE-lite on our side.
 	FullICE bool
 	// Notify takes the participant's events, in order. It never blocks.
@@ -63,8 +65,10 @@ type Answer struct {
 
 // Publications announces tracks.
 type Publications interface {
-	// Publish announces a track before its media arrives.
+	// Publish announces a track before its media arrives, AddCodec a further codec of it, or that one
+	// which Publish only named comes.
 	Publish(Publication) error
+	AddCodec(trackID string, c PublicationCodec) error
 	Unpublish(trackID string)
 	SetMuted(trackID string, muted bool)
 }
@@ -77,11 +81,33 @@ type Publication struct {
 	Stream string // groups tracks for synchronisation
 	Muted  bool
 	Layers []PublicationLayer
-	// MimeType is the announced codec, empty where the client leaves it to the session description.
+	// MimeType is the codec as announced; "" when it isn't. Backups are further ones, in the
+	// publisher's order of preference.
 	MimeType string
+	Backups  []PublicationCodec
+	Policy   BackupPolicy
 	// Stereo, DTX and RED are how an audio track is to be sent.
 	Stereo, DTX, RED bool
+	// Encrypted: the payload is encrypted end to end.
+	Encrypted bool
+	// Still: the picture may not change for a while, so that silence is no fault.
+	Still bool
 }
+
+// PublicationCodec is a further codec of a track. CID is empty while the publisher doesn't send it.
+type PublicationCodec struct {
+	MimeType, CID string
+	Layers        []PublicationLayer
+}
+
+// BackupPolicy says how several codecs are shared out; the values are the contract's.
+type BackupPolicy uint8
+
+const (
+	PreferOneCodec BackupPolicy = iota // one for all, if there is one that all take
+	EveryCodec                         // to each the best that it takes
+	OneCodec                           // one for all
+)
 
 // PublicationLayer is one announced simulcast layer.
 type PublicationLayer struct {
@@ -129,8 +155,8 @@ type Rooms interface {
 }
 
 // MediaEvent is something that happened to a participant's media: OfferReady, SectionsNeeded,
-// CandidateFound, TransportChanged, PublicationStarted, PublicationEnded, DataReceived, DataRefused,
-// SubscriptionFailed or SubscriptionStalled.
+// CandidateFound, TransportChanged, PublicationStarted, PublicationEnded, CodecStarted, CodecEnded, LayersWanted,
+// StreamPaused, ConnectionScored, DataReceived, DataRefused, SubscriptionFailed or SubscriptionStalled.
 type MediaEvent interface{ mediaEvent() }
 
 type (
@@ -155,9 +181,34 @@ type (
 		State  TransportState
 	}
 	// PublicationStarted: an announced track's media is negotiated, so that it can be subscribed.
+	// MimeType is empty where it is not the first codec's.
 	PublicationStarted struct{ TrackID, MimeType string }
 	// PublicationEnded: the client took the track out of its offer.
 	PublicationEnded struct{ TrackID string }
+	// CodecStarted: the media of one of a track's codecs, by its place among them, is negotiated.
+	CodecStarted struct {
+		TrackID  string
+		Codec    int
+		MimeType string
+	}
+	// CodecEnded: the client no longer sends it, while others go on.
+	CodecEnded struct {
+		TrackID string
+		Codec   int
+	}
+	// LayersWanted: the highest layer of each codec of the participant's track that subscribers want,
+	// negative for none.
+	LayersWanted struct {
+		TrackID string
+		Layers  []int8
+	}
+	// StreamPaused: nothing comes of a track that the participant is subscribed to, or it comes again.
+	StreamPaused struct {
+		TrackID string
+		Paused  bool
+	}
+	// ConnectionScored: the participant's connection has this mean opinion score, 1 to 4.5.
+	ConnectionScored struct{ Score float64 }
 	// DataReceived is a message that the client sent on a data channel. The receiver owns Payload.
 	DataReceived struct {
 		Reliable bool
@@ -181,6 +232,11 @@ func (CandidateFound) mediaEvent()     {}
 func (TransportChanged) mediaEvent()   {}
 func (PublicationStarted) mediaEvent() {}
 func (PublicationEnded) mediaEvent()   {}
+func (CodecStarted) mediaEvent()       {}
+func (CodecEnded) mediaEvent()         {}
+func (LayersWanted) mediaEvent()       {}
+func (StreamPaused) mediaEvent()       {}
+func (ConnectionScored) mediaEvent()   {}
 func (DataReceived) mediaEvent()       {}
 func (DataRefused) mediaEvent()        {}
 func (SubscriptionFailed) mediaEvent() {}

@@ -131,6 +131,11 @@ func (p *fakePeer) Publish(pub Publication) error {
 	return nil
 }
 
+func (p *fakePeer) AddCodec(id string, c PublicationCodec) error {
+	p.note("codec " + id + " " + c.MimeType + " " + c.CID)
+	return nil
+}
+
 func (p *fakePeer) Unpublish(id string) {
 	p.note("unpublish " + id)
 	p.mu.Lock()

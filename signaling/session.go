@@ -170,7 +170,8 @@ func (a *actor) onClosed(s *session, c *conn) {
 func (a *actor) openMedia(s *session) {
 	cfg := MediaConfig{
 		Room: a.room.ID(), ID: s.id, Single: s.single, FullICE: s.query.DisableICELite,
-		Notify: func(e MediaEvent) { a.notify(s, e) },
+		FixedCodec: fixedCodec(s.query.Client.GetSdk()),
+		Notify:     func(e MediaEvent) { a.notify(s, e) },
 	}
 	a.srv.running.Go(func() {
 		s.worker.run(a.srv.cfg.Media, cfg, func(err error) {
@@ -181,6 +182,10 @@ func (a *actor) openMedia(s *session) {
 		})
 	})
 }
+
+// fixedCodec reports whether an SDK can't take a track whose codec changes in mid-stream: the Go SDK's
+// readers keep the first one, and of others nothing is known.
+func fixedCodec(sdk wire.SDK) bool { return sdk == wire.SDKGo || sdk == wire.SDKUnknown }
 
 // notify takes an event of a participant's media into the mailbox.
 func (a *actor) notify(s *session, e MediaEvent) {
@@ -234,6 +239,16 @@ func (a *actor) onMedia(s *session, e MediaEvent) {
 	case DataRefused:
 		a.refuseData(s, fmt.Errorf("%w: %w", wire.ErrTooLarge, e.Err))
 		a.resetSlow(s, "sent a data message that no channel carries")
+	case CodecStarted:
+		a.apply(a.room.CodecStarted(now, s.id, e.TrackID, e.Codec, e.MimeType))
+	case CodecEnded:
+		a.apply(a.room.CodecEnded(now, s.id, e.TrackID, e.Codec))
+	case LayersWanted:
+		a.apply(a.room.LayersWanted(now, s.id, e.TrackID, e.Layers))
+	case StreamPaused:
+		a.apply(a.room.StreamState(now, s.id, e.TrackID, e.Paused))
+	case ConnectionScored:
+		a.apply(a.room.Score(now, s.id, float32(e.Score)))
 	case SubscriptionFailed:
 		s.log.Warn("subscription failed", "track", e.TrackID, "err", e.Err)
 		a.apply(a.room.SubscriptionFailed(now, s.id, e.TrackID, failureOf(e.Err)))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"anytime/signaling/room"
@@ -206,8 +207,6 @@ func trackFromRequest(r *wire.AddTrackRequest) (room.Track, error) {
 		return &room.Refusal{Code: room.LimitExceeded, Text: fmt.Sprintf("a track's %s may take %d bytes", what, wire.MaxTrackNameBytes)}
 	}
 	switch {
-	case r.GetSid() != "":
-		return room.Track{}, &room.Refusal{Code: room.Unsupported, Text: "a second codec for a published track is not supported by this server"}
 	case r.GetType() != wire.TrackAudio && r.GetType() != wire.TrackVideo:
 		return room.Track{}, &room.Refusal{Code: room.Unsupported, Text: "a track must be audio or video"}
 	case r.GetCid() == "":
@@ -232,6 +231,9 @@ func trackFromRequest(r *wire.AddTrackRequest) (room.Track, error) {
 		Layers: layersFromWire(r.GetLayers()), DisableRED: r.GetDisableRed(),
 		Encryption: int32(r.GetEncryption()), BackupPolicy: int32(r.GetBackupCodecPolicy()),
 	}
+	if t.BackupPolicy < 0 || t.BackupPolicy > int32(OneCodec) {
+		t.BackupPolicy = int32(PreferOneCodec)
+	}
 	t.Stereo, t.DisableDTX = wire.AudioFlags(r)
 	for _, f := range r.GetAudioFeatures() {
 		t.Features = append(t.Features, int32(f))
@@ -240,13 +242,11 @@ func trackFromRequest(r *wire.AddTrackRequest) (room.Track, error) {
 		t.Stream = streamOf(t.Source)
 	}
 	for _, c := range r.GetSimulcastCodecs() {
-		if len(c.GetCodec()) > 32 || len(c.GetCid()) > wire.MaxTrackNameBytes || len(c.GetLayers()) > wire.MaxLayers {
-			return room.Track{}, invalid("a track's codecs hold a name, a cid and at most %d layers each", wire.MaxLayers)
+		codec, err := codecFromWire(t.Kind, c)
+		if err != nil {
+			return room.Track{}, err
 		}
-		t.Codecs = append(t.Codecs, room.Codec{
-			MimeType: mimeOf(t.Kind, c.GetCodec()), CID: c.GetCid(),
-			Layers: layersFromWire(c.GetLayers()), LayerMode: int32(c.GetVideoLayerMode()),
-		})
+		t.Codecs = append(t.Codecs, codec)
 	}
 	if t.Kind == room.Audio {
 		t.MimeType = "audio/opus"
@@ -254,6 +254,40 @@ func trackFromRequest(r *wire.AddTrackRequest) (room.Track, error) {
 		t.MimeType = t.Codecs[0].MimeType
 	}
 	return t, nil
+}
+
+func codecFromWire(k room.Kind, c *wire.SimulcastCodec) (room.Codec, error) {
+	if len(c.GetCodec()) > 32 || len(c.GetCid()) > wire.MaxTrackNameBytes || len(c.GetLayers()) > wire.MaxLayers {
+		return room.Codec{}, invalid("a track's codecs hold a name, a cid and at most %d layers each", wire.MaxLayers)
+	}
+	return room.Codec{
+		MimeType: mimeOf(k, c.GetCodec()), CID: c.GetCid(),
+		Layers: layersFromWire(c.GetLayers()), LayerMode: int32(c.GetVideoLayerMode()),
+	}, nil
+}
+
+// codecFromRequest checks what a client announces of a further codec. livekit-client names the one in
+// simulcast_codecs, and its layers beside it, as if it were a track of its own.
+func codecFromRequest(r *wire.AddTrackRequest) (room.Codec, error) {
+	switch {
+	case r.GetType() != wire.TrackVideo:
+		return room.Codec{}, &room.Refusal{Code: room.Unsupported, Text: "only a video track may have further codecs"}
+	case len(r.GetSimulcastCodecs()) != 1:
+		return room.Codec{}, invalid("an add_track with a sid names one codec")
+	case len(r.GetCid()) > wire.MaxTrackNameBytes || len(r.GetLayers()) > wire.MaxLayers:
+		return room.Codec{}, invalid("a codec holds a cid of %d bytes and at most %d layers", wire.MaxTrackNameBytes, wire.MaxLayers)
+	}
+	c, err := codecFromWire(room.Video, r.GetSimulcastCodecs()[0])
+	if err != nil {
+		return c, err
+	}
+	if c.CID == "" {
+		c.CID = r.GetCid()
+	}
+	if len(c.Layers) == 0 {
+		c.Layers = layersFromWire(r.GetLayers())
+	}
+	return c, nil
 }
 
 // streamOf groups a client's tracks for synchronisation where it doesn't say: camera with
@@ -279,18 +313,39 @@ func mimeOf(k room.Kind, codec string) string {
 }
 
 func publicationOf(t room.Track) Publication {
-	p := Publication{ID: t.ID, CID: t.CID, Video: t.Kind == room.Video, Stream: t.Stream, Muted: t.Muted}
-	if t.Kind == room.Video {
-		p.MimeType = t.MimeType
-	} else {
-		p.Stereo, p.DTX, p.RED = t.Stereo, !t.DisableDTX, !t.DisableRED
+	p := Publication{
+		ID: t.ID, CID: t.CID, Video: t.Kind == room.Video, Stream: t.Stream, Muted: t.Muted,
+		Layers: layersToMedia(t.Layers), Policy: BackupPolicy(t.BackupPolicy), Encrypted: t.Encryption != 0,
+		Still: t.Source == room.ScreenShare,
 	}
-	for _, l := range t.Layers {
-		p.Layers = append(p.Layers, PublicationLayer{
+	if t.Kind == room.Audio {
+		p.Stereo, p.DTX, p.RED = t.Stereo, !t.DisableDTX, !t.DisableRED
+		return p
+	}
+	p.MimeType = t.MimeType
+	if len(t.Codecs) > 0 {
+		if first := t.Codecs[0]; len(first.Layers) > 0 {
+			p.Layers = layersToMedia(first.Layers)
+		}
+		for _, c := range t.Codecs[1:] {
+			p.Backups = append(p.Backups, codecToMedia(c))
+		}
+	}
+	return p
+}
+
+func codecToMedia(c room.Codec) PublicationCodec {
+	return PublicationCodec{MimeType: c.MimeType, CID: c.CID, Layers: layersToMedia(c.Layers)}
+}
+
+func layersToMedia(layers []room.Layer) []PublicationLayer {
+	var out []PublicationLayer
+	for _, l := range layers {
+		out = append(out, PublicationLayer{
 			Quality: uint8(min(max(l.Quality, 0), 2)), Width: l.Width, Height: l.Height, Bitrate: l.Bitrate, RID: l.RID,
 		})
 	}
-	return p
+	return out
 }
 
 func settingsFromWire(t *wire.UpdateTrackSettings) room.Settings {
@@ -340,10 +395,27 @@ func qualityInfos(list []room.ParticipantQuality) []*wire.ConnectionQualityInfo 
 			room.Lost: wire.ConnectionLost, room.Poor: wire.ConnectionPoor,
 			room.Good: wire.ConnectionGood, room.Excellent: wire.ConnectionExcellent,
 		}[q.Quality]
-		score := map[room.Quality]float32{room.Poor: 1.5, room.Good: 3, room.Excellent: 4.5}[q.Quality]
-		out[i] = &wire.ConnectionQualityInfo{ParticipantSid: q.Participant, Quality: quality, Score: score}
+		out[i] = &wire.ConnectionQualityInfo{ParticipantSid: q.Participant, Quality: quality, Score: q.Score}
 	}
 	return out
+}
+
+// qualityUpdate tells a publisher which layers are wanted. Codecs go by the names that SDKs give them,
+// "vp8" and the like.
+func qualityUpdate(e room.SendLayers) *wire.SubscribedQualityUpdate {
+	u := &wire.SubscribedQualityUpdate{TrackSid: e.TrackID}
+	for _, c := range e.Codecs {
+		_, name, _ := strings.Cut(strings.ToLower(c.MimeType), "/")
+		codec := &wire.SubscribedCodec{Codec: name}
+		for q := range 3 {
+			codec.Qualities = append(codec.Qualities, &wire.SubscribedQuality{Quality: wire.VideoQuality(q), Enabled: q <= c.Highest})
+		}
+		u.SubscribedCodecs = append(u.SubscribedCodecs, codec)
+	}
+	if len(u.SubscribedCodecs) > 0 {
+		wire.FillOlderQualities(u, u.SubscribedCodecs[0].Qualities)
+	}
+	return u
 }
 
 func targetToWire(t Target) wire.SignalTarget {

@@ -13,12 +13,16 @@ import (
 // Whatever signaling says of a track reaches the SFU.
 func TestPublicationConfig(t *testing.T) {
 	got := publicationConfig(signaling.Publication{
-		ID: "TR_1", CID: "cid", Video: true, Stream: "camera", Muted: true, MimeType: "video/VP9", Stereo: true, DTX: true, RED: true,
-		Layers: []signaling.PublicationLayer{{Quality: 1, Width: 640, Height: 360, Bitrate: 500_000, RID: "h"}},
+		ID: "TR_1", CID: "cid", Video: true, Stream: "camera", Muted: true, Stereo: true, DTX: true, RED: true,
+		Layers:   []signaling.PublicationLayer{{Quality: 1, Width: 640, Height: 360, Bitrate: 500_000, RID: "h"}},
+		MimeType: "video/vp9", Policy: signaling.OneCodec, Encrypted: true, Still: true,
+		Backups: []signaling.PublicationCodec{{MimeType: "video/vp8", CID: "other", Layers: []signaling.PublicationLayer{{Quality: 2}}}},
 	})
 	want := sfu.PublicationConfig{
-		ID: "TR_1", CID: "cid", Kind: sfu.Video, Stream: "camera", Muted: true, MimeType: "video/VP9", Stereo: true, DTX: true, RED: true,
-		Layers: []sfu.Layer{{Quality: 1, Width: 640, Height: 360, Bitrate: 500_000}},
+		ID: "TR_1", CID: "cid", Kind: sfu.Video, Stream: "camera", Muted: true, Stereo: true, DTX: true, RED: true,
+		Layers:   []sfu.Layer{{Quality: 1, Width: 640, Height: 360, Bitrate: 500_000}},
+		MimeType: "video/vp9", Policy: sfu.OneCodec, Encrypted: true, Still: true,
+		Backups: []sfu.CodecConfig{{MimeType: "video/vp8", CID: "other", Layers: []sfu.Layer{{Quality: 2}}}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)

@@ -14,7 +14,7 @@ type mediaServer struct{ *sfu.Server }
 // Join implements signaling.Media.
 func (m mediaServer) Join(c signaling.MediaConfig) (signaling.Peer, error) {
 	p, err := m.Server.Join(sfu.ParticipantConfig{
-		Room: c.Room, ID: c.ID, Single: c.Single, FullICE: c.FullICE,
+		Room: c.Room, ID: c.ID, Single: c.Single, FullICE: c.FullICE, FixedCodec: c.FixedCodec,
 		Notify: func(e sfu.Event) { c.Notify(mediaEvent(e)) },
 	})
 	if err != nil {
@@ -51,14 +51,32 @@ func publicationConfig(c signaling.Publication) sfu.PublicationConfig {
 	if c.Video {
 		kind = sfu.Video
 	}
-	layers := make([]sfu.Layer, len(c.Layers))
-	for i, l := range c.Layers {
-		layers[i] = sfu.Layer{Quality: l.Quality, Width: l.Width, Height: l.Height, Bitrate: l.Bitrate}
+	var backups []sfu.CodecConfig
+	for _, b := range c.Backups {
+		backups = append(backups, codecConfig(b))
 	}
 	return sfu.PublicationConfig{
-		ID: c.ID, CID: c.CID, Kind: kind, Stream: c.Stream, Muted: c.Muted, Layers: layers,
+		ID: c.ID, CID: c.CID, Kind: kind, Stream: c.Stream, Muted: c.Muted, Layers: layersOf(c.Layers),
 		MimeType: c.MimeType, Stereo: c.Stereo, DTX: c.DTX, RED: c.RED,
+		Backups: backups, Policy: sfu.BackupPolicy(c.Policy), Encrypted: c.Encrypted, Still: c.Still,
 	}
+}
+
+// AddCodec implements signaling.Publications.
+func (p peer) AddCodec(trackID string, c signaling.PublicationCodec) error {
+	return mediaError(p.Participant.AddCodec(trackID, codecConfig(c)))
+}
+
+func codecConfig(c signaling.PublicationCodec) sfu.CodecConfig {
+	return sfu.CodecConfig{MimeType: c.MimeType, CID: c.CID, Layers: layersOf(c.Layers)}
+}
+
+func layersOf(list []signaling.PublicationLayer) []sfu.Layer {
+	layers := make([]sfu.Layer, len(list))
+	for i, l := range list {
+		layers[i] = sfu.Layer{Quality: l.Quality, Width: l.Width, Height: l.Height, Bitrate: l.Bitrate}
+	}
+	return layers
 }
 
 // Subscribe implements signaling.Subscriptions.
@@ -94,6 +112,16 @@ func mediaEvent(e sfu.Event) signaling.MediaEvent {
 		return signaling.PublicationStarted{TrackID: e.TrackID, MimeType: e.MimeType}
 	case sfu.PublicationEnded:
 		return signaling.PublicationEnded(e)
+	case sfu.CodecStarted:
+		return signaling.CodecStarted(e)
+	case sfu.CodecEnded:
+		return signaling.CodecEnded(e)
+	case sfu.LayersWanted:
+		return signaling.LayersWanted(e)
+	case sfu.StreamPaused:
+		return signaling.StreamPaused(e)
+	case sfu.ConnectionScored:
+		return signaling.ConnectionScored(e)
 	case sfu.DataReceived:
 		return signaling.DataReceived(e)
 	case sfu.DataRefused:

@@ -57,6 +57,8 @@ type Options struct {
 	// Net is the client's network; nil means a host of its own in the virtual network.
 	Net     pion.Net
 	FullICE bool
+	// FixedCodec: it doesn't follow a track into another codec.
+	FixedCodec bool
 }
 
 // Join adds a client to a room and waits until its subscriber connection is up.
@@ -105,7 +107,7 @@ func (n *Network) JoinWith(t testing.TB, server *sfu.Server, room, id string, o 
 		}
 		c.sending[reliable] = dc
 	}
-	p, err := server.Join(sfu.ParticipantConfig{Room: room, ID: id, FullICE: o.FullICE, Notify: c.notify})
+	p, err := server.Join(sfu.ParticipantConfig{Room: room, ID: id, FullICE: o.FullICE, FixedCodec: o.FixedCodec, Notify: c.notify})
 	if err != nil {
 		t.Fatal(err)
 	}

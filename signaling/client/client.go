@@ -46,6 +46,8 @@ type Config struct {
 	SignalOnly bool
 	// RelayOnly lets ICE use relay candidates alone.
 	RelayOnly bool
+	// Codecs registers what the client supports; nil: what Pion does by default.
+	Codecs func(*webrtc.MediaEngine) error
 	// Engine may change Pion's settings, for a virtual network for instance.
 	Engine func(*webrtc.SettingEngine)
 	// OnMessage sees every message of the server before it has an effect, on the reading goroutine.
@@ -77,6 +79,10 @@ type State struct {
 	Failed map[string]wire.SubscriptionError
 	// Subscribed are own tracks that somebody subscribed to.
 	Subscribed map[string]bool
+	// Wanted are the highest layers of own tracks that somebody wants, by track and codec ("vp8"): -1 for
+	// none. Paused are the tracks of others of which nothing comes.
+	Wanted map[string]map[string]int
+	Paused map[string]bool
 	// Refused are the answers to requests that the server did not carry out.
 	Refused []*wire.RequestResponse
 }
@@ -149,6 +155,7 @@ func Join(ctx context.Context, cfg Config) (*Client, error) {
 			Participants: map[string]*wire.ParticipantInfo{}, Speakers: map[string]float32{},
 			Qualities: map[string]wire.ConnectionQuality{}, Connected: map[wire.SignalTarget]bool{},
 			Denied: map[string]bool{}, Failed: map[string]wire.SubscriptionError{}, Subscribed: map[string]bool{},
+			Wanted: map[string]map[string]int{}, Paused: map[string]bool{},
 		},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -253,6 +260,7 @@ func (c *Client) snapshot() State {
 	st.Denied = maps.Clone(st.Denied)
 	st.Failed = maps.Clone(st.Failed)
 	st.Subscribed = maps.Clone(st.Subscribed)
+	st.Wanted, st.Paused = maps.Clone(st.Wanted), maps.Clone(st.Paused)
 	return st
 }
 

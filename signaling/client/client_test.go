@@ -25,10 +25,13 @@ func (silent) Join(signaling.MediaConfig) (signaling.Peer, error) { return silen
 func (silent) Offer(string) (signaling.Answer, error) {
 	return signaling.Answer{}, errors.New("no media here")
 }
-func (silent) Answer(uint32, string) error                      { return nil }
-func (silent) Candidate(signaling.Target, string) error         { return nil }
-func (silent) RestartICE(signaling.Target)                      {}
-func (silent) Publish(signaling.Publication) error              { return nil }
+func (silent) Answer(uint32, string) error              { return nil }
+func (silent) Candidate(signaling.Target, string) error { return nil }
+func (silent) RestartICE(signaling.Target)              {}
+func (silent) Publish(signaling.Publication) error      { return nil }
+func (silent) AddCodec(string, signaling.PublicationCodec) error {
+	return nil
+}
 func (silent) Unpublish(string)                                 {}
 func (silent) SetMuted(string, bool)                            {}
 func (silent) Subscribe(string) error                           { return nil }

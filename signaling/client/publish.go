@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +34,10 @@ type PublishOptions struct {
 	Muted  bool
 	// Layers makes a simulcast track, from the lowest to the highest: rids q, h and f.
 	Layers []*wire.VideoLayer
+	// Backups are further codecs that the track may come in, once the server asks for them: see Of.
+	Backups []webrtc.RTPCodecCapability
+	// Of is the id of a published track that this is a further codec of.
+	Of string
 	// CID, when set, is announced instead of the track's own id, as clients do whose session
 	// description carries another one.
 	CID string
@@ -94,6 +100,13 @@ func (c *Client) Publish(ctx context.Context, o PublishOptions) (*Publication, e
 	if o.CID != "" {
 		request.Cid = o.CID
 	}
+	if video {
+		request.Sid = o.Of
+		request.SimulcastCodecs = []*wire.SimulcastCodec{{Codec: codecName(o.Codec), Cid: request.Cid}}
+		for _, b := range o.Backups {
+			request.SimulcastCodecs = append(request.SimulcastCodecs, &wire.SimulcastCodec{Codec: codecName(b)})
+		}
+	}
 	defer c.forgetAnnouncement(request)
 	published, err := c.announce(request)
 	if err != nil {
@@ -107,6 +120,11 @@ func (c *Client) Publish(ctx context.Context, o PublishOptions) (*Publication, e
 	}
 	if p.sender, err = c.publisher.pc.AddTrack(p.layers[0]); err != nil {
 		return nil, fmt.Errorf("publish: %w", err)
+	}
+	if video {
+		if err := c.prefer(p.sender, o.Codec); err != nil {
+			return nil, fmt.Errorf("publish: %w", err)
+		}
 	}
 	for _, layer := range p.layers[1:] {
 		if err := p.sender.AddEncoding(layer); err != nil {
@@ -124,6 +142,32 @@ func (c *Client) Publish(ctx context.Context, o PublishOptions) (*Publication, e
 	p.readExtensions()
 	c.wg.Go(p.readRTCP)
 	return p, nil
+}
+
+// codecName is what the contract calls a codec: "vp8".
+func codecName(c webrtc.RTPCodecCapability) string {
+	_, name, _ := strings.Cut(strings.ToLower(c.MimeType), "/")
+	return name
+}
+
+// prefer has the sender's section offer that codec first: the server takes the first for the one that
+// is sent.
+func (c *Client) prefer(sender *webrtc.RTPSender, codec webrtc.RTPCodecCapability) error {
+	for _, t := range c.publisher.pc.GetTransceivers() {
+		if t.Sender() != sender {
+			continue
+		}
+		list := sender.GetParameters().Codecs
+		other := func(p webrtc.RTPCodecParameters) int {
+			if p.MimeType == codec.MimeType && p.SDPFmtpLine == codec.SDPFmtpLine {
+				return 0
+			}
+			return 1
+		}
+		slices.SortStableFunc(list, func(a, b webrtc.RTPCodecParameters) int { return other(a) - other(b) })
+		return t.SetCodecPreferences(list)
+	}
+	return nil
 }
 
 // announcement is an AddTrack that waits for its answer.

@@ -245,6 +245,22 @@ func view(st *State, m any) {
 		st.Denied[u.GetTrackSid()] = !u.GetAllowed()
 	case *wire.ResponseSubscriptionResponse:
 		st.Failed[m.SubscriptionResponse.GetTrackSid()] = m.SubscriptionResponse.GetErr()
+	case *wire.ResponseSubscribedQuality:
+		u := m.SubscribedQualityUpdate
+		wanted := map[string]int{}
+		for _, c := range u.GetSubscribedCodecs() {
+			wanted[c.GetCodec()] = -1
+			for _, q := range c.GetQualities() {
+				if q.GetEnabled() {
+					wanted[c.GetCodec()] = max(wanted[c.GetCodec()], int(q.GetQuality()))
+				}
+			}
+		}
+		st.Wanted[u.GetTrackSid()] = wanted
+	case *wire.ResponseStreamState:
+		for _, s := range m.StreamStateUpdate.GetStreamStates() {
+			st.Paused[s.GetTrackSid()] = s.GetState() == wire.StreamPaused
+		}
 	case *wire.ResponseTrackSubscribed:
 		st.Subscribed[m.TrackSubscribed.GetTrackSid()] = true
 	case *wire.ResponseRequestResponse:

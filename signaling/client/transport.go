@@ -31,7 +31,11 @@ const (
 
 func (c *Client) makeTransports() error {
 	media := &webrtc.MediaEngine{}
-	if err := media.RegisterDefaultCodecs(); err != nil {
+	codecs := c.cfg.Codecs
+	if codecs == nil {
+		codecs = (*webrtc.MediaEngine).RegisterDefaultCodecs
+	}
+	if err := codecs(media); err != nil {
 		return fmt.Errorf("register codecs: %w", err)
 	}
 	// RFC 8852 §3.3: the ids by which simulcast layers are told apart.

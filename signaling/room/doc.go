@@ -6,6 +6,9 @@
 //  1. Join, Resume, Detach, Leave, Remove, TransportChanged, Mirror and Tick move participants
 //     (membership.go); MoveOut and MoveIn take one from a room to another (move.go).
 //  2. AddTrack, TrackStarted, TrackEnded, SetMuted and UpdateTrack move publications (publish.go).
+//     AddCodec, CodecStarted and CodecEnded move the codecs of one (codecs.go); LayersWanted and
+//     StreamState tell publisher and subscriber how it flows (dynacast.go), Score how good a connection
+//     is (quality.go).
 //  3. UpdateSubscription, Configure, SetSubscriptionPermission, Subscribed and SubscriptionFailed
 //     move subscriptions (subscribe.go).
 //  4. UpdateMetadata, SetPermission, SetRoomMetadata and Speakers change what is shown (present.go),

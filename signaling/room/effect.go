@@ -68,6 +68,16 @@ type (
 		To, TrackID string
 		Failure     SubscriptionFailure
 	}
+	// SendLayers tells a publisher what is wanted of its video track.
+	SendLayers struct {
+		To, TrackID string
+		Codecs      []CodecDemand
+	}
+	// SendStreamState tells a subscriber that nothing comes of a track, or that it comes again.
+	SendStreamState struct {
+		To, Owner, TrackID string
+		Paused             bool
+	}
 	// SendLeave ends a participant's connection: the last message, then close.
 	SendLeave struct {
 		To     string
@@ -84,6 +94,11 @@ type (
 	CloseMedia struct{ ID string }
 	// PublishTrack announces a track to the SFU before its media arrives.
 	PublishTrack struct{ Track Track }
+	// PublishCodec announces a further codec of a track, or that one which was only named comes.
+	PublishCodec struct {
+		Owner, TrackID string
+		Codec          Codec
+	}
 	// UnpublishTrack ends it.
 	UnpublishTrack struct{ Owner, TrackID string }
 	// MuteTrack tells the SFU that a track is silent or dark on purpose.
@@ -137,10 +152,13 @@ func (SendSpeakers) effect()               {}
 func (SendQuality) effect()                {}
 func (SendSubscriptionPermission) effect() {}
 func (SendSubscriptionError) effect()      {}
+func (SendLayers) effect()                 {}
+func (SendStreamState) effect()            {}
 func (SendLeave) effect()                  {}
 func (OpenMedia) effect()                  {}
 func (CloseMedia) effect()                 {}
 func (PublishTrack) effect()               {}
+func (PublishCodec) effect()               {}
 func (UnpublishTrack) effect()             {}
 func (MuteTrack) effect()                  {}
 func (Subscribe) effect()                  {}
@@ -189,6 +207,15 @@ type Speaker struct {
 type ParticipantQuality struct {
 	Participant string
 	Quality     Quality
+	// Score is the mean opinion score, 1 to 4.5; 0 where the connection is lost.
+	Score float32
+}
+
+// CodecDemand is what is wanted of one codec of a track: all layers up to Highest (0 low, 1 medium,
+// 2 high), none where it is negative.
+type CodecDemand struct {
+	MimeType string
+	Highest  int
 }
 
 // SubscriptionFailure says why no media comes; the values are the contract's.

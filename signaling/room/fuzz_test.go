@@ -125,6 +125,25 @@ func (w *witness) take(effects []Effect) {
 			}
 		case SendSubscriptionError:
 			w.to(e.To)
+		case SendLayers:
+			w.to(e.To)
+			if owner := w.owner[e.TrackID]; owner != e.To {
+				w.fail("%s was told what is wanted of %s, which is of %q", e.To, e.TrackID, owner)
+			}
+			for _, c := range e.Codecs {
+				if c.Highest > 2 {
+					w.fail("layer %d is wanted of %s", c.Highest, e.TrackID)
+				}
+			}
+		case SendStreamState:
+			w.to(e.To)
+			if !w.subs[[2]string{e.To, e.TrackID}] {
+				w.fail("%s heard of the stream %s, to which it isn't subscribed", e.To, e.TrackID)
+			}
+		case PublishCodec:
+			if w.owner[e.TrackID] != e.Owner || e.Codec.CID == "" {
+				w.fail("codec %v for %s of %s", e.Codec, e.TrackID, e.Owner)
+			}
 		case SendLeave:
 			w.to(e.To)
 			delete(w.views, e.To)
@@ -256,7 +275,7 @@ func play(t *testing.T, script []byte) {
 	for len(script) > 0 && !r.Finished() {
 		now = now.Add(time.Duration(next()) * 20 * time.Millisecond)
 		var effects []Effect
-		switch op := next() % 21; op {
+		switch op := next() % 25; op {
 		case 0, 1:
 			fresh++
 			b := next()
@@ -280,7 +299,8 @@ func play(t *testing.T, script []byte) {
 			effects = r.TransportChanged(now, participant(), false, Transport(next()%3+1))
 		case 8, 9:
 			fresh++
-			effects, _ = r.AddTrack(now, participant(), Track{ID: fmt.Sprint("TR_", fresh), CID: fmt.Sprint("c", next()%4)})
+			effects, _ = r.AddTrack(now, participant(), Track{ID: fmt.Sprint("TR_", fresh), CID: fmt.Sprint("c", next()%4),
+				Kind: Kind(next() % 2), Codecs: []Codec{{MimeType: "video/vp9"}}})
 		case 10, 11:
 			effects = r.TrackStarted(now, participant(), track(), "video/VP8")
 		case 12:
@@ -320,6 +340,22 @@ func play(t *testing.T, script []byte) {
 			}
 			if effects, err = r.MoveIn(now, moving); err != nil {
 				w.fail("%s found the room closed: %v", id, err)
+			}
+		case 21:
+			effects, _ = r.AddCodec(now, participant(), track(), Codec{MimeType: fmt.Sprint("video/c", next()%3), CID: fmt.Sprint("c", next()%6)})
+		case 22:
+			if next()%2 == 0 {
+				effects = r.CodecStarted(now, participant(), track(), int(next()%3), "video/VP8")
+			} else {
+				effects = r.CodecEnded(now, participant(), track(), int(next()%3))
+			}
+		case 23:
+			effects = r.LayersWanted(now, participant(), track(), []int8{int8(next()), int8(next() % 4)}[:next()%3])
+		case 24:
+			if next()%2 == 0 {
+				effects = r.StreamState(now, participant(), track(), next()%2 == 0)
+			} else {
+				effects = r.Score(now, participant(), float32(next())/50)
 			}
 		}
 		w.take(effects)

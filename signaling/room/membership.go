@@ -22,7 +22,7 @@ func (r *Room) Join(now time.Time, profile Profile) ([]Effect, error) {
 		r.depart(now, old, DuplicateIdentity, Disconnect)
 	}
 	p := &participant{
-		Profile: profile, state: Joined, joinedAt: now, version: 1, quality: Excellent,
+		Profile: profile, state: Joined, joinedAt: now, version: 1, quality: Excellent, measured: Excellent, score: bestScore,
 		attached: true, deadline: now.Add(r.limits.MediaTimeout), onExpired: JoinFailed,
 		subs: subscriptions{},
 	}
@@ -71,11 +71,17 @@ func (r *Room) Resume(now time.Time, id, identity string) (effects []Effect, ok 
 		if t.muteAsked {
 			r.emit(SendMute{To: p.ID, TrackID: t.ID, Muted: true})
 		}
+		for i, c := range t.Codecs {
+			if i > 0 && c.CID != "" && !c.Started {
+				r.emit(SendTrackPublished{To: p.ID, CID: c.CID, Track: t.Track.clone()})
+			}
+		}
+		r.tellLayers(t)
 	}
-	if p.state != Active || p.media == TransportConnected {
-		r.setQuality(p, Excellent)
-	} else {
+	if p.mediaAway() {
 		r.setQuality(p, Poor)
+	} else {
+		r.setQuality(p, p.measured)
 	}
 	r.tellStanding(p)
 	r.emit(RestartICE{ID: p.ID})
@@ -162,7 +168,7 @@ func (r *Room) TransportChanged(now time.Time, id string, publisher bool, state 
 		} else if was != TransportConnected {
 			r.emit(ParticipantBack{Participant: p.info()})
 		}
-		r.setQuality(p, Excellent)
+		r.setQuality(p, p.measured)
 	case TransportDisconnected, TransportFailed:
 		switch {
 		case !p.attached && was == TransportConnected:
@@ -199,7 +205,7 @@ func (r *Room) Mirror(now time.Time, info Info) []Effect {
 		if old := r.byIdentity[info.Identity]; old != nil {
 			r.depart(now, old, DuplicateIdentity, Disconnect)
 		}
-		p = &participant{remote: true, joinedAt: info.JoinedAt, quality: Excellent, subs: subscriptions{}}
+		p = &participant{remote: true, joinedAt: info.JoinedAt, quality: Excellent, measured: Excellent, score: bestScore, subs: subscriptions{}}
 		p.Profile = info.Profile
 		r.flushDepartures()
 		r.add(p)
@@ -241,6 +247,9 @@ func (r *Room) NextDeadline() time.Time {
 	earlier(r.changes.due)
 	for _, p := range r.order {
 		earlier(p.deadline)
+		for _, t := range p.tracks {
+			earlier(t.dynacast.due)
+		}
 	}
 	if !r.finished && len(r.order) == 0 {
 		earlier(r.emptySince.Add(r.emptyTimeout(r.visited)))
@@ -261,6 +270,13 @@ func (r *Room) Tick(now time.Time) []Effect {
 	}
 	if !r.changes.due.IsZero() && !now.Before(r.changes.due) {
 		r.flush()
+	}
+	for _, p := range r.order {
+		for _, t := range p.tracks {
+			if t.dynacast.fall(now) {
+				r.tellLayers(t)
+			}
+		}
 	}
 	out := r.take(now)
 	if !r.finished && len(r.order) == 0 && !now.Before(r.emptySince.Add(r.emptyTimeout(r.visited))) {

@@ -106,7 +106,11 @@ type participant struct {
 	joinedAt  time.Time
 	version   uint32
 	quality   Quality
-	tracks    []*track // in the order of publication
+	// measured and score are what media measured last.
+	measured Quality
+	score    float32
+	scored   bool
+	tracks   []*track // in the order of publication
 	// taken are the tracks that were taken away from it last: its client may not know yet.
 	taken []string
 
@@ -124,6 +128,9 @@ type participant struct {
 	// grants say who may subscribe to this participant's tracks; nil means everybody.
 	grants *GrantIndex
 }
+
+// mediaAway reports whether the primary transport has lost its connection.
+func (p *participant) mediaAway() bool { return p.media != 0 && p.media != TransportConnected }
 
 func (p *participant) info() Info {
 	i := Info{

@@ -153,8 +153,8 @@ func (r *Room) tellStanding(p *participant) {
 		if s := r.speaking[q.ID]; s.Active && q != p {
 			speakers = append(speakers, s)
 		}
-		if q != p && q.visible() && q.quality != Excellent {
-			qualities = append(qualities, ParticipantQuality{Participant: q.ID, Quality: q.quality})
+		if q != p && q.visible() && (q.quality != Excellent || q.scored) {
+			qualities = append(qualities, q.qualityLine())
 		}
 	}
 	if len(speakers) > 0 {
@@ -162,6 +162,13 @@ func (r *Room) tellStanding(p *participant) {
 	}
 	if len(qualities) > 0 {
 		r.emit(SendQuality{To: []string{p.ID}, Qualities: qualities})
+	}
+	for _, q := range r.order {
+		for _, t := range q.tracks {
+			if sub := p.subs[t.ID]; sub != nil && sub.on && sub.paused {
+				r.tellStream(p, t, true)
+			}
+		}
 	}
 }
 
@@ -190,6 +197,10 @@ func (r *Room) setQuality(p *participant, q Quality) {
 		return
 	}
 	p.quality = q
+	r.tellQuality(p)
+}
+
+func (r *Room) tellQuality(p *participant) {
 	if !slices.Contains(r.changes.quality, p) {
 		r.changes.quality = append(r.changes.quality, p)
 	}
@@ -264,17 +275,20 @@ func (r *Room) flush() {
 		r.roomChanged = false
 		r.emit(SendRoom{To: to, Room: r.Describe()})
 	}
+	var known []ParticipantQuality
 	for _, p := range quality {
 		// A client that hears of its own connection as lost for 10 s reconnects from scratch: its own
 		// quality is never told below Poor. A detached participant can't hear anyway.
-		told := []ParticipantQuality{{Participant: p.ID, Quality: p.quality}}
 		switch {
 		case p.visible() && p.quality != Lost:
-			r.emit(SendQuality{To: to, Qualities: told})
+			known = append(known, p.qualityLine())
 		case p.visible():
 			if others := r.listeners(p.ID); len(others) > 0 {
-				r.emit(SendQuality{To: others, Qualities: told})
+				r.emit(SendQuality{To: others, Qualities: []ParticipantQuality{p.qualityLine()}})
 			}
 		}
+	}
+	if len(known) > 0 {
+		r.emit(SendQuality{To: to, Qualities: known})
 	}
 }

@@ -23,6 +23,13 @@ func (r *Room) AddTrack(now time.Time, id string, t Track) ([]Effect, error) {
 		return nil, refuse(NotAllowed, "this participant may not publish")
 	case !p.Permission.mayPublish(t.Source):
 		return nil, refuse(NotAllowed, "this participant may not publish this source")
+	case t.Kind == Audio && len(t.Codecs) > 1:
+		return nil, refuse(Unsupported, "an audio track has one codec")
+	}
+	for i, c := range t.Codecs {
+		if slices.ContainsFunc(t.Codecs[:i], c.same) {
+			return nil, refuse(Invalid, "a codec of this track is named twice")
+		}
 	}
 	for _, known := range p.tracks {
 		if known.CID == t.CID && !known.started {
@@ -35,6 +42,12 @@ func (r *Room) AddTrack(now time.Time, id string, t Track) ([]Effect, error) {
 	}
 	t.Owner = p.ID
 	rec := &track{Track: t.clone(), owner: p}
+	if t.Kind == Video && len(rec.Codecs) == 0 {
+		rec.Codecs = []Codec{{MimeType: t.MimeType, CID: t.CID, Layers: slices.Clone(t.Layers)}} // older SDKs name none
+	}
+	for i := range rec.Codecs {
+		rec.Codecs[i].Announced = rec.Codecs[i].MimeType
+	}
 	p.tracks = append(p.tracks, rec)
 	r.tracks[t.ID] = rec
 	r.answerAddTrack(rec)
@@ -68,6 +81,9 @@ func (r *Room) TrackStarted(now time.Time, id, trackID, mime string) []Effect {
 			r.roomChanged = true
 		}
 		t.started = true
+		if mime != "" && len(t.Codecs) > 0 {
+			t.Codecs[0].Started = true
+		}
 		r.changed(t.owner)
 		r.emit(TrackPublished{Track: t.Track.clone()})
 		r.reconcileTrack(t)
@@ -128,6 +144,9 @@ func (r *Room) SetMuted(now time.Time, id, trackID string, muted, byServer bool)
 			r.changed(t.owner)
 		}
 		r.emit(MuteTrack{Owner: id, TrackID: trackID, Muted: muted})
+		if !muted {
+			r.tellLayers(t) // encoders start anew, and with everything
+		}
 	}
 	t.muteAsked = byServer && muted
 	if byServer && t.owner.attached {

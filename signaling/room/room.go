@@ -17,6 +17,8 @@ type Limits struct {
 	MediaTimeout time.Duration
 	// EmptyTimeout is how long an empty room stays. 0 is 20 s, negative is not at all.
 	EmptyTimeout time.Duration
+	// LayerDelay is how long a layer that nobody wants any more goes on. 0 is 3 s.
+	LayerDelay time.Duration
 	// CoalesceAbove is the number of participants above which updates wait for CoalesceInterval.
 	// 0 is 16, and 100 ms.
 	CoalesceAbove    int
@@ -40,6 +42,7 @@ func (l Limits) withDefaults() Limits {
 	dur(&l.DepartureGrace, 30*time.Second)
 	dur(&l.MediaTimeout, 60*time.Second)
 	dur(&l.EmptyTimeout, 20*time.Second)
+	dur(&l.LayerDelay, 3*time.Second)
 	dur(&l.CoalesceInterval, 100*time.Millisecond)
 	return l
 }

@@ -83,7 +83,11 @@ func brief(effects []Effect) []string {
 		case SendSpeakers:
 			out = append(out, fmt.Sprintf("speakers>%s %v", strings.Join(e.To, ","), e.Speakers))
 		case SendQuality:
-			out = append(out, fmt.Sprintf("quality>%s %v", strings.Join(e.To, ","), e.Qualities))
+			var list []string
+			for _, q := range e.Qualities {
+				list = append(list, fmt.Sprintf("{%s %d}", q.Participant, q.Quality))
+			}
+			out = append(out, fmt.Sprintf("quality>%s %v", strings.Join(e.To, ","), list))
 		case SendLeave:
 			out = append(out, fmt.Sprintf("leave>%s %d %d", e.To, e.Action, e.Reason))
 		case ParticipantJoined:

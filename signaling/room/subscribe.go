@@ -15,7 +15,11 @@ type subscription struct {
 	// on: Subscribe was emitted and neither failed nor was undone.
 	on bool
 	// denied: the subscriber was told that the publisher does not allow it.
-	denied   bool
+	denied bool
+	// lacking: the subscriber has none of the track's codecs. It is tried again when one is added.
+	lacking bool
+	// paused: the subscriber was told that nothing comes.
+	paused   bool
 	settings *Settings
 }
 
@@ -92,7 +96,8 @@ func (r *Room) UpdateSubscription(now time.Time, id string, trackIDs []string, s
 			}
 			continue
 		}
-		s.subs.entry(trackID).wanted = &subscribe
+		sub := s.subs.entry(trackID)
+		sub.wanted, sub.lacking = &subscribe, false
 		r.reconcile(s, t)
 	}
 	return r.take(now), nil
@@ -149,7 +154,7 @@ func (r *Room) Subscribed(now time.Time, id, trackID string) []Effect {
 }
 
 // SubscriptionFailed says that the SFU could not set up, or gave up, a subscription. It is not tried
-// again until the subscriber asks for it.
+// again until the subscriber asks for it or, where it lacks the codec, the track gets another one.
 func (r *Room) SubscriptionFailed(now time.Time, id, trackID string, failure SubscriptionFailure) []Effect {
 	s := r.byID[id]
 	if s == nil {
@@ -159,8 +164,11 @@ func (r *Room) SubscriptionFailed(now time.Time, id, trackID string, failure Sub
 	if sub == nil || !sub.on {
 		return nil
 	}
-	no := false
-	sub.on, sub.wanted = false, &no
+	sub.on, sub.paused = false, false
+	if sub.lacking = failure == CodecUnsupported; !sub.lacking {
+		no := false
+		sub.wanted = &no
+	}
 	if s.attached {
 		r.emit(SendSubscriptionError{To: id, TrackID: trackID, Failure: failure})
 	}
@@ -202,6 +210,7 @@ func (r *Room) reconcile(s *participant, t *track) {
 	if sub != nil && sub.wanted != nil {
 		wanted = *sub.wanted
 	}
+	wanted = wanted && (sub == nil || !sub.lacking)
 	wanted = wanted && s.Permission.Subscribe && t.started && t.owner.visible()
 	allowed := t.owner.grants.allow(s, t.ID)
 
@@ -225,7 +234,7 @@ func (r *Room) reconcile(s *participant, t *track) {
 			r.emit(Configure{Subscriber: s.ID, TrackID: t.ID, Settings: *sub.settings})
 		}
 	case !want && on:
-		sub.on = false
+		sub.on, sub.paused = false, false
 		r.emit(Unsubscribe{Subscriber: s.ID, TrackID: t.ID})
 	}
 }

@@ -34,10 +34,16 @@ type Layer struct {
 
 // Codec is one encoding of a track.
 type Codec struct {
-	MimeType  string
+	MimeType string
+	// Announced is the MimeType that the publisher gave it, which stays its name between the two of them
+	// even where its media turns out to be another: a browser may lack the encoder that it was asked for.
+	Announced string
 	CID       string
 	Layers    []Layer
 	LayerMode int32
+	// Started: its media is known to the SFU. One without a CID is only named: the publisher sends it
+	// once somebody wants it.
+	Started bool
 }
 
 // Track describes a published track as the others see it.
@@ -78,4 +84,5 @@ type track struct {
 	announced bool
 	// muteAsked: the publisher was told to mute, and has not said yet that it did.
 	muteAsked bool
+	dynacast  dynacast
 }

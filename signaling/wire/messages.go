@@ -58,6 +58,11 @@ type (
 	TrackSubscribed              = lk.TrackSubscribed
 	MediaSectionsRequirement     = lk.MediaSectionsRequirement
 	RoomMoved                    = lk.RoomMovedResponse
+	SubscribedQualityUpdate      = lk.SubscribedQualityUpdate
+	SubscribedCodec              = lk.SubscribedCodec
+	SubscribedQuality            = lk.SubscribedQuality
+	StreamStateUpdate            = lk.StreamStateUpdate
+	StreamStateInfo              = lk.StreamStateInfo
 )
 
 // Things that messages describe.
@@ -136,6 +141,13 @@ const (
 	ReasonSignalClose        = lk.DisconnectReason_SIGNAL_CLOSE
 	ReasonConnectionTimeout  = lk.DisconnectReason_CONNECTION_TIMEOUT
 	ReasonMediaFailure       = lk.DisconnectReason_MEDIA_FAILURE
+
+	BackupPreferRegression = lk.BackupCodecPolicy_PREFER_REGRESSION
+	BackupSimulcast        = lk.BackupCodecPolicy_SIMULCAST
+	BackupRegression       = lk.BackupCodecPolicy_REGRESSION
+
+	StreamActive = lk.StreamState_ACTIVE
+	StreamPaused = lk.StreamState_PAUSED
 
 	ConnectionPoor      = lk.ConnectionQuality_POOR
 	ConnectionGood      = lk.ConnectionQuality_GOOD
@@ -237,6 +249,8 @@ type (
 	ResponseTrackSubscribed              = lk.SignalResponse_TrackSubscribed
 	ResponseRoomMoved                    = lk.SignalResponse_RoomMoved
 	ResponseMediaSections                = lk.SignalResponse_MediaSectionsRequirement
+	ResponseSubscribedQuality            = lk.SignalResponse_SubscribedQualityUpdate
+	ResponseStreamState                  = lk.SignalResponse_StreamStateUpdate
 )
 
 // The payloads a RequestResponse may echo, to tell the client which request it answers.

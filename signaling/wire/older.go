@@ -34,6 +34,16 @@ func FillOlder(t *TrackInfo, stereo, disableDTX bool, layers []*VideoLayer) {
 	t.Layers, t.Simulcast = layers, len(layers) > 1
 }
 
+// FillOlderQualities sets what SDKs of one codec read: the first codec's qualities.
+func FillOlderQualities(u *SubscribedQualityUpdate, first []*SubscribedQuality) {
+	u.SubscribedQualities = first
+}
+
+// OlderQualities returns it.
+func OlderQualities(u *SubscribedQualityUpdate) []*SubscribedQuality {
+	return u.GetSubscribedQualities()
+}
+
 // ServerData makes the data packet that SendData asks for. Its sender is nobody.
 func ServerData(r *SendDataRequest) *DataPacket {
 	user := &UserPacket{
