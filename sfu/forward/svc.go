@@ -58,14 +58,14 @@ type selector struct {
 	now operating
 	// stuck: the wanted spatial layer can't be reached without a keyframe.
 	stuck    bool
-	pictures [recentPictures]picture
-	newest   uint8 // index of the latest picture
+	pictures []picture // recentPictures of them, from the first start on
+	newest   uint8     // index of the latest
 
 	// Described streams.
 	structure *codec.Structure
-	highest   int64 // frame number, extended
-	joined    int64 // the frame at which layers came in last
-	frames    [recentFrames]frame
+	highest   int64   // frame number, extended
+	joined    int64   // the frame at which layers came in last
+	frames    []frame // recentFrames of them
 
 	// Indexed streams.
 	keyframe uint32 // timestamp of the latest one
@@ -118,7 +118,23 @@ func (s *selector) canStart(p *Packet) bool {
 
 // start begins to follow a stream with p.
 func (s *selector) start(p *Packet) {
+	pictures, frames := s.pictures, s.frames
 	*s = selector{by: layeringOf(p), spatial: s.spatial, temporal: s.temporal}
+	if s.by == flat {
+		return
+	}
+	if pictures == nil {
+		pictures = make([]picture, recentPictures)
+	}
+	clear(pictures)
+	s.pictures = pictures
+	if s.by == described {
+		if frames == nil {
+			frames = make([]frame, recentFrames)
+		}
+		clear(frames)
+		s.frames = frames
+	}
 	switch s.by {
 	case described:
 		d := &p.Dependency
