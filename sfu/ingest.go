@@ -239,7 +239,7 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 		}
 	}
 	p.forward = f
-	layers := l.spatial.Load()
+	structure, layers := l.structure.Load(), l.spatial.Load()
 	a, gap, rates := l.store(p, sequence, at, rtx)
 	switch a.Verdict {
 	case history.Duplicate, history.Stray:
@@ -265,7 +265,7 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 	}
 	first := l.seen.Swap(int64(max(at, 1))) == 0
 	l.missed.Store(0)
-	changed := l.silent.Swap(false) || first || rates || l.spatial.Load() != layers
+	changed := l.silent.Swap(false) || first || rates || l.structure.Load() != structure || l.spatial.Load() != layers
 	if f.Marker && !rtx {
 		changed = l.outrun(at) || changed
 	}

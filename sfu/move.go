@@ -2,6 +2,7 @@ package sfu
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -69,12 +70,12 @@ func (s *Server) move(p *Participant, name string) ([]*publication, error) {
 		return nil, fmt.Errorf("participant %s: %w", p.cfg.ID, ErrExists)
 	}
 	s.rooms[name], p.room = to, to
-	for _, pub := range p.tracks.order {
+	for _, pub := range p.tracks.byID {
 		pub.vanish(from)
 		pub.appear(to)
 	}
 	s.forsake(from, from.remove(p))
-	return slices.Clone(p.tracks.order), nil
+	return slices.Collect(maps.Values(p.tracks.byID)), nil
 }
 
 func (s *Server) show(p *Participant, name string) error {
@@ -95,7 +96,7 @@ func (s *Server) show(p *Participant, name string) error {
 		p.shown = map[string]*room{}
 	}
 	p.shown[name] = r
-	for _, pub := range p.tracks.order {
+	for _, pub := range p.tracks.byID {
 		pub.appear(r)
 	}
 	return nil
@@ -111,11 +112,11 @@ func (s *Server) hide(p *Participant, name string) []*publication {
 		return nil
 	}
 	delete(p.shown, name)
-	for _, pub := range p.tracks.order {
+	for _, pub := range p.tracks.byID {
 		pub.vanish(r)
 	}
 	s.forsake(r, r.remove(p))
-	return slices.Clone(p.tracks.order)
+	return slices.Collect(maps.Values(p.tracks.byID))
 }
 
 // named returns the room of that name, or a new one, which is not served yet. Called with s.mu held.

@@ -226,6 +226,15 @@ func TestSpatialLayersBySettings(t *testing.T) {
 			t.Errorf("%+v: spatial layer %d, want %d", x.set, got.Spatial, x.spatial)
 		}
 	}
+	// The publisher sends smaller pictures: another layer is large enough now.
+	s.configure(SubscriptionSettings{Width: 320, Height: 180}, at)
+	feed(true)
+	f.encoder.Width, f.encoder.Offset = 640, 10
+	feed(true)
+	feed(true)
+	if got := s.snapshot(); got.Spatial != 1 {
+		t.Errorf("spatial layer %d of the smaller pictures, want 1", got.Spatial)
+	}
 	l := video.layers[0].Load()
 	if got := video.snapshot(at).Layers[0].Spatial; got != 3 {
 		t.Errorf("%d spatial layers told", got)

@@ -3,6 +3,7 @@
 package codectest
 
 import (
+	"cmp"
 	"fmt"
 
 	"anytime/sfu/codec"
@@ -47,6 +48,8 @@ type Encoder struct {
 	Number int
 	// Offset is the id of the structure's first template.
 	Offset uint8
+	// Width is that of the highest layer, at 16 to 9; each lower one has half of it. 0 means 1280.
+	Width int
 
 	since   int       // pictures since the keyframe
 	last    [3][3]int // latest frame by spatial and temporal layer, -1 for none
@@ -68,6 +71,7 @@ type Frame struct {
 
 	mode        Mode
 	offset      uint8
+	width       int
 	attach      bool
 	indications []codec.Indication
 	chains      []int
@@ -89,7 +93,7 @@ func (e *Encoder) Picture(key bool) []Frame {
 	t := pattern[e.since%len(pattern)]
 	var out []Frame
 	for s := range m.Spatial {
-		f := Frame{Spatial: s, Temporal: t, Number: e.Number, Picture: e.picture, Key: key, mode: m, offset: e.Offset, attach: key && s == 0}
+		f := Frame{Spatial: s, Temporal: t, Number: e.Number, Picture: e.picture, Key: key, mode: m, offset: e.Offset, width: cmp.Or(e.Width, 1280), attach: key && s == 0}
 		if !key {
 			from := 0
 			if t == 2 && e.since%4 == 3 {
@@ -161,7 +165,7 @@ func (f *Frame) Descriptor(first, last bool) []byte {
 	w.flag(true) // custom_fdiffs_flag
 	w.flag(true) // custom_chains_flag
 	if attach {
-		w.structure(m, f.offset)
+		w.structure(m, f.offset, f.width)
 	}
 	if custom {
 		for _, v := range f.indications {
@@ -186,7 +190,7 @@ func (f *Frame) Descriptor(first, last bool) []byte {
 }
 
 // structure writes the structure of a mode: a template for each layer, with what its frames are between keyframes.
-func (w *bits) structure(m Mode, offset uint8) {
+func (w *bits) structure(m Mode, offset uint8, width int) {
 	targets := m.Spatial * m.Temporal
 	w.put(uint64(offset), 6)
 	w.put(uint64(targets-1), 5)
@@ -217,8 +221,8 @@ func (w *bits) structure(m Mode, offset uint8) {
 	}
 	w.flag(true)
 	for s := range m.Spatial {
-		w.put(uint64(1280>>(m.Spatial-1-s))-1, 16)
-		w.put(uint64(720>>(m.Spatial-1-s))-1, 16)
+		w.put(uint64(width>>(m.Spatial-1-s))-1, 16)
+		w.put(uint64(width*9/16>>(m.Spatial-1-s))-1, 16)
 	}
 }
 

@@ -58,14 +58,14 @@ type selector struct {
 	now operating
 	// stuck: the wanted spatial layer can't be reached without a keyframe.
 	stuck    bool
-	pictures [recentPictures]picture
-	newest   uint8 // index of the latest picture
+	pictures []picture // recentPictures of them, from the first start on
+	newest   uint8     // index of the latest
 
 	// Described streams.
 	structure *codec.Structure
-	highest   int64 // frame number, extended
-	joined    int64 // the frame at which layers came in last
-	frames    [recentFrames]frame
+	highest   int64   // frame number, extended
+	joined    int64   // the frame at which layers came in last
+	frames    []frame // recentFrames of them
 
 	// Indexed streams.
 	keyframe uint32 // timestamp of the latest one
@@ -105,6 +105,7 @@ const (
 	fateUnknown fate = iota // not seen, or long ago
 	fateSent
 	fateDropped
+	fateNeeded // not seen, but a frame that refers to it was sent: it passes when it comes
 )
 
 // canStart reports whether a receiver that has nothing can begin with p, the first packet of its frame.
@@ -118,7 +119,23 @@ func (s *selector) canStart(p *Packet) bool {
 
 // start begins to follow a stream with p.
 func (s *selector) start(p *Packet) {
+	pictures, frames := s.pictures, s.frames
 	*s = selector{by: layeringOf(p), spatial: s.spatial, temporal: s.temporal}
+	if s.by == flat {
+		return
+	}
+	if pictures == nil {
+		pictures = make([]picture, recentPictures)
+	}
+	clear(pictures)
+	s.pictures = pictures
+	if s.by == described {
+		if frames == nil {
+			frames = make([]frame, recentFrames)
+		}
+		clear(frames)
+		s.frames = frames
+	}
 	switch s.by {
 	case described:
 		d := &p.Dependency
@@ -323,7 +340,7 @@ func (s *selector) joinable(d *codec.Dependency, target int) bool {
 	switch s.fateOf(s.extend(d.Frame) - int64(back)) {
 	case fateSent:
 		return true
-	case fateUnknown:
+	case fateUnknown, fateNeeded:
 		return lower // what is missing will be sent when it comes, as it is part of what is in force
 	}
 	return false
@@ -353,7 +370,7 @@ func (s *selector) referencesSent(d *codec.Dependency, pending bool) bool {
 		switch s.fateOf(r) {
 		case fateDropped:
 			return false
-		case fateUnknown:
+		case fateUnknown, fateNeeded:
 			if !pending && !within {
 				return false
 			}
@@ -366,8 +383,9 @@ func (s *selector) referencesSent(d *codec.Dependency, pending bool) bool {
 func (s *selector) admit(d *codec.Dependency, target int) bool {
 	number := s.extend(d.Frame)
 	s.highest = max(s.highest, number)
-	pass := target < len(d.Structure.Targets()) && d.Indication(target) != codec.NotPresent
-	if pass {
+	needed := s.fateOf(number) == fateNeeded
+	pass := needed || target < len(d.Structure.Targets()) && d.Indication(target) != codec.NotPresent
+	if pass && !needed {
 		for _, diff := range d.References() {
 			// A reference that is missing was either lost, and then passes when it comes, or came before the target was joined.
 			r := number - int64(diff)
@@ -376,14 +394,17 @@ func (s *selector) admit(d *codec.Dependency, target int) bool {
 			}
 		}
 	}
-	f := &s.frames[number%recentFrames]
-	if f.number <= number {
-		*f = frame{number: number, fate: fateDropped}
-		if pass {
-			f.fate = fateSent
+	if !pass {
+		s.note(number, fateDropped)
+		return false
+	}
+	s.note(number, fateSent)
+	for _, diff := range d.References() {
+		if r := number - int64(diff); s.fateOf(r) == fateUnknown {
+			s.note(r, fateNeeded)
 		}
 	}
-	return pass
+	return true
 }
 
 // first returns the number of the first frame of d's picture, which has a frame for each spatial layer.
@@ -391,6 +412,13 @@ func (s *selector) first(d *codec.Dependency) int64 { return s.extend(d.Frame) -
 
 func (s *selector) extend(number uint16) int64 {
 	return s.highest + int64(int16(number-uint16(s.highest)))
+}
+
+// note remembers what was decided on a frame, unless a newer one has its place.
+func (s *selector) note(number int64, what fate) {
+	if number >= 0 && s.frames[number%recentFrames].number <= number {
+		s.frames[number%recentFrames] = frame{number: number, fate: what}
+	}
 }
 
 func (s *selector) fateOf(number int64) fate {

@@ -238,9 +238,9 @@ func TestScalabilityModes(t *testing.T) {
 		{"recovered", network{loss: 0.05, reorder: 0.1, duplicate: 0.02, recover: true}},
 		{"lossy", network{loss: 0.05, reorder: 0.1, duplicate: 0.02}},
 	}
-	seeds := uint64(12)
+	seeds := uint64(4)
 	if testing.Short() {
-		seeds = 3
+		seeds = 2
 	}
 	for _, mode := range codectest.Modes {
 		for _, by := range []string{"descriptor", "indices"} {
