@@ -153,7 +153,7 @@ func (r *Room) tellStanding(p *participant) {
 		if s := r.speaking[q.ID]; s.Active && q != p {
 			speakers = append(speakers, s)
 		}
-		if q != p && q.visible() && (q.quality != Excellent || q.scored) {
+		if q != p && q.visible() && q.quality != Excellent {
 			qualities = append(qualities, q.qualityLine())
 		}
 	}

@@ -45,9 +45,24 @@ func (r *Room) Score(now time.Time, id string, score float32) []Effect {
 		if !p.scored { // clients know nothing of it before
 			p.scored = true
 			r.tellQuality(p)
+			r.tellQualitiesTo(p)
 		}
 	}
 	return r.take(now)
+}
+
+// tellQualitiesTo tells a participant of all the others: by now its client has them, which it may not
+// have had yet right after the join.
+func (r *Room) tellQualitiesTo(p *participant) {
+	var list []ParticipantQuality
+	for _, q := range r.order {
+		if q != p && q.visible() && q.scored {
+			list = append(list, q.qualityLine())
+		}
+	}
+	if len(list) > 0 && p.attached {
+		r.emit(SendQuality{To: []string{p.ID}, Qualities: list})
+	}
 }
 
 // qualityLine is what is told of a participant.

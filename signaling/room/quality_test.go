@@ -294,6 +294,8 @@ func TestMeasuredQuality(t *testing.T) {
 	if got := brief(s.last); !slices.Contains(got, "quality>PA_eve [{PA_bob 1}]") {
 		t.Errorf("eve was told %v", got)
 	}
+	s.last = s.Score(t0, "PA_eve", 4.2)
+	s.want("quality>PA_eve [{PA_bob 1}]", "quality>PA_ann,PA_eve [{PA_eve 4}]")
 	s.last, _ = s.Resume(t0, "PA_bob", "bob")
 	if got := brief(s.last); !slices.Contains(got, "quality>PA_ann,PA_bob,PA_eve [{PA_bob 2}]") {
 		t.Errorf("after the resume: %v", got)
