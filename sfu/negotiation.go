@@ -179,6 +179,7 @@ func (n *negotiation) offer(restart bool) error {
 	if err != nil {
 		return err
 	}
+	text = idleLines(text)
 	if n.offered, err = parseDescription(text); err != nil {
 		return fmt.Errorf("reading our own offer: %w", err)
 	}
@@ -193,6 +194,14 @@ func (n *negotiation) offer(restart bool) error {
 	n.wish.Unlock()
 	p.notify(OfferReady{ID: n.offerID, SDP: text, Tracks: n.tracks})
 	return nil
+}
+
+// idleLines offers m-lines that nobody uses as recvonly instead of inactive. To the peer, which sends nothing here, it is the
+// same, and it answers inactive (RFC 3264 section 6.1). But Pion, and with it the Go SDK, stops the receiver of an m-line each
+// time that it is offered inactive, and replaces it only the first time: used again after a second such offer, the m-line
+// would stay silent there.
+func idleLines(offer string) string {
+	return strings.ReplaceAll(offer, "\r\na=inactive\r\n", "\r\na=recvonly\r\n")
 }
 
 // reconcile takes the m-lines of ended subscriptions back and gives new ones their own. m-lines never go away

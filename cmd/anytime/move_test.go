@@ -86,6 +86,7 @@ func TestRoomMoves(t *testing.T) {
 			again := byID(ctx, t, old, audio.ID(), video.ID())
 			seesNew(ctx, t, again[video.ID()], 'A', 10)
 			wait(ctx, t, ann, "the way back", func(s client.State) bool { return s.Room.GetName() == "room" && s.Participants["old"] != nil })
+			seesNew(ctx, t, byID(ctx, t, ann, oldVideo.ID())[oldVideo.ID()], 'O', 10)
 		})
 	}
 }

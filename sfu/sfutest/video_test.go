@@ -261,6 +261,40 @@ func TestUnpublishGivesTheMLineBack(t *testing.T) {
 
 type counts struct{ video, sending int }
 
+// TestIdleMLineIsUsedAgain: an m-line that was idle through several offers, restarts of ICE among them, carries a track
+// again, and the client is told of it.
+func TestIdleMLineIsUsedAgain(t *testing.T) {
+	t.Parallel()
+	n := New(t, nil)
+	a, b := n.Join(t, "room", "PA_a"), n.Join(t, "room", "PA_b")
+	for _, id := range []string{"TR_1", "TR_2"} {
+		_, err := b.Video(id)
+		must(t, err)
+	}
+	_, err := b.Audio("TR_audio")
+	must(t, err)
+	receive := func(id string) *Received {
+		t.Helper()
+		subscribe(t, a, id)
+		r, err := a.AwaitPackets(id, 5)
+		must(t, err)
+		return r
+	}
+	first := receive("TR_1")
+	a.Participant.Unsubscribe("TR_1")
+	receive("TR_2")
+	receive("TR_audio")
+	restarts := len(a.offers())
+	a.Participant.RestartICE(sfu.Subscriber)
+	must(t, a.AwaitEvent("the restart", func(e sfu.Event) bool { o, ok := e.(sfu.OfferReady); return ok && int(o.ID) > restarts }))
+	a.Participant.Unsubscribe("TR_2")
+	subscribe(t, a, "TR_1")
+	must(t, a.await("the track again", func() bool { return a.received["TR_1"] != first && len(a.received["TR_1"].packets) >= 5 }))
+	if got := a.mediaSections(); got.video != 2 {
+		t.Errorf("%d video sections for two tracks", got.video)
+	}
+}
+
 // mediaSections counts the video m-lines of the latest offer and those that send.
 func (c *Client) mediaSections() (n counts) {
 	for i := len(c.events) - 1; i >= 0; i-- {
