@@ -72,6 +72,38 @@ func TestLeanOffers(t *testing.T) {
 	}
 }
 
+func FuzzLean(f *testing.F) {
+	f.Add(leanOffer)
+	f.Add(chromeOffer)
+	f.Fuzz(func(t *testing.T, text string) {
+		before, err := parseDescription(text)
+		if err != nil {
+			return // it never gets that far
+		}
+		var d sdp.SessionDescription
+		if err := d.UnmarshalString(text); err != nil {
+			t.Fatal(err)
+		}
+		kept := lean(&d)
+		b, err := d.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := parseDescription(string(b))
+		if err != nil || len(after) != len(before) {
+			t.Fatalf("%d sections became %d: %v", len(before), len(after), err)
+		}
+		for i := range after {
+			if after[i].mid != before[i].mid || len(after[i].payloads) > len(before[i].payloads) {
+				t.Errorf("section %+v became %+v", before[i], after[i])
+			}
+		}
+		if _, err := kept.restore(string(b)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // BenchmarkAnswer is the answer to a browser's offer with so many m-lines.
 func BenchmarkAnswer(b *testing.B) {
 	for _, sections := range []int{6, 60} {
