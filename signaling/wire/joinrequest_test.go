@@ -105,3 +105,28 @@ func FuzzJoinRequest(f *testing.F) {
 		}
 	})
 }
+
+// TestJoinRequestAlphabets: Swift writes base64, whose plus signs a query turns into blanks, not base64url.
+func TestJoinRequestAlphabets(t *testing.T) {
+	text := joinRequest(t, &JoinRequest{Metadata: "~~~???>>>", ParticipantSid: "PA_x"}, false)
+	standard := strings.NewReplacer("-", "+", "_", "/").Replace(text)
+	if !strings.Contains(standard, "+") || !strings.Contains(standard, "/") {
+		t.Fatalf("%s has nothing that differs in the other alphabet", standard)
+	}
+	for _, query := range []string{url.QueryEscape(text), url.QueryEscape(standard), standard} {
+		q, err := ParseJoinQuery(httptest.NewRequest("GET", "/rtc/v1?join_request="+query, nil))
+		if err != nil || q.Metadata != "~~~???>>>" {
+			t.Errorf("%s: %+v, %v", query, q, err)
+		}
+	}
+}
+
+// TestJoinRequestWithAnEmptyOffer: Go sends one when it resumes.
+func TestJoinRequestWithAnEmptyOffer(t *testing.T) {
+	q, err := decodeJoinRequest(joinRequest(t, &JoinRequest{
+		Reconnect: true, ParticipantSid: "PA_x", PublisherOffer: &SessionDescription{Type: "unknown"},
+	}, true))
+	if err != nil || len(q.Bundled) != 0 {
+		t.Errorf("bundled are %v, %v", q.Bundled, err)
+	}
+}
