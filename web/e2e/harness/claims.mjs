@@ -99,11 +99,17 @@ export class Stage {
   }
 
   async clear() {
+    const failures = [];
     for (const thing of this.#kept.reverse()) {
       if (thing.browser) continue; // a Person: the browser is kept for itself
-      await (thing.remove ?? thing.close ?? thing.stop).call(thing);
+      try {
+        await (thing.remove ?? thing.close ?? thing.stop).call(thing);
+      } catch (error) {
+        failures.push(error); // the others are to be taken away all the same
+      }
     }
     this.#kept = [];
+    if (failures.length > 0) throw failures[0];
   }
 }
 

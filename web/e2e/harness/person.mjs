@@ -44,7 +44,7 @@ export class Person {
     const tones = Array.from({ length: PEOPLE }, (_, i) => toneOf(i + 1));
     const self = { id: person.id, tone: toneOf(person.id), hue: hueOf(person.id), tones, recorder: options.recorder ?? false, ...CAMERA };
     person.page = await browser.page(instrument, self);
-    await person.page.goto(`${server.url}/${options.query ?? ''}`);
+    await person.page.goto(`${server.url}/${options.query ?? process.env.E2E_QUERY ?? ''}`);
     return person;
   }
 
