@@ -211,13 +211,14 @@ func (f *fixture) update(after time.Duration, estimate int64) {
 // is the lowest of late.
 func (f *fixture) starvation(estimate int64) {
 	f.t.Helper()
-	higher := map[uint8]int64{}
+	var higher [257]int64 // by class: what those before it cost
 	for _, s := range f.subs {
 		if s.rungs > 0 {
-			for c := int(s.input.class()) + 1; c < 256; c++ {
-				higher[uint8(c)] += s.cost(s.rung)
-			}
+			higher[int(s.input.class())+1] += s.cost(s.rung)
 		}
+	}
+	for c := 1; c < len(higher); c++ {
+		higher[c] += higher[c-1]
 	}
 	for i, s := range f.subs {
 		if s.rungs == 0 || s.rung+1 == s.rungs || s.waits(f.now, f.a.hold) {

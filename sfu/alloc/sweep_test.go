@@ -13,9 +13,9 @@ const settle = time.Minute
 
 // TestSweep lets the bandwidth rise from 0 to 20 Mbit/s and fall back, in many rooms.
 func TestSweep(t *testing.T) {
-	rooms := 80
+	rooms := 40
 	if testing.Short() {
-		rooms = 20
+		rooms = 10
 	}
 	for seed := range uint64(rooms) {
 		rnd := rand.New(rand.NewPCG(seed, 4))
@@ -74,7 +74,7 @@ func (f *fixture) taken(held, at []int8) []bool {
 // TestMonotone compares first allocations: of two estimates the higher gives the better set, and what Summary.Need names
 // is the very bit at which the next improvement comes.
 func TestMonotone(t *testing.T) {
-	for seed := range uint64(150) {
+	for seed := range uint64(80) {
 		rnd := rand.New(rand.NewPCG(seed, 5))
 		room := randomRoom(rnd, 1+rnd.IntN(30))
 		none := make([]int8, len(room))

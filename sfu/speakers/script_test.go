@@ -30,8 +30,8 @@ type room200 struct {
 	rnd     *rand.Rand
 	frames  int
 	scripts []script
-	spoofed []int // those that lie
-	missing []int // those that send no level
+	spoofed [200]bool // those that lie
+	missing [200]bool // those that send no level
 }
 
 const talkers = 12
@@ -51,13 +51,13 @@ func newRoom200(seed uint64, length time.Duration) *room200 {
 	r.music(r.scripts[75])
 	for i := 180; i < 190; i++ {
 		r.spoof(r.scripts[i], i%5)
-		r.spoofed = append(r.spoofed, i)
+		r.spoofed[i] = true
 	}
 	for i := 190; i < 195; i++ {
 		for k := range r.scripts[i] {
 			r.scripts[i][k].nolevel = true
 		}
-		r.missing = append(r.missing, i)
+		r.missing[i] = true
 	}
 	return r
 }
@@ -287,7 +287,7 @@ func (r *room200) judge(forwarded [][]bool, n int, o *outcome) {
 				talk++
 			}
 		}
-		for i, s := range r.scripts {
+		for i, s := range r.scripts[:talkers] {
 			f := s[k]
 			if !f.talks {
 				continue
@@ -310,22 +310,20 @@ func (r *room200) judge(forwarded [][]bool, n int, o *outcome) {
 				t.lost += frame
 			}
 		}
-		for i := range r.scripts {
-			if forwarded[i][k] && slices.Contains(r.spoofed, i) {
-				o.spoofShare += 1 / float64(r.frames)
-				if due > 0 {
-					o.usurped += 1 / float64(r.frames)
-				}
-			}
-		}
 		missing, others := 0, 0
 		for i := range forwarded {
 			switch {
 			case !forwarded[i][k]:
-			case slices.Contains(r.missing, i):
+			case r.missing[i]:
 				missing++
 			default:
 				others++
+			}
+			if forwarded[i][k] && r.spoofed[i] {
+				o.spoofShare += 1 / float64(r.frames)
+				if due > 0 {
+					o.usurped += 1 / float64(r.frames)
+				}
 			}
 		}
 		o.missingMost = max(o.missingMost, missing)
