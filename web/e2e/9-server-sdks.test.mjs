@@ -167,10 +167,12 @@ claim(
     });
 
     await stage.part('moveParticipant', async () => {
-      await api.moveParticipant('here', 'ann', 'there');
-      await ann.until('the other room', (view) => view.room.name === 'there' && view.others.bob);
+      await bob.do('leave');
+      await bob.joins(server, 'elsewhere'); // where ann isn't shown yet
+      await api.moveParticipant('here', 'ann', 'elsewhere');
+      await ann.until('the other room', (view) => view.room.name === 'elsewhere' && view.others.bob);
       await bob.sees(ann);
-      assert.deepEqual((await api.listParticipants('there')).map(({ identity }) => identity).sort(), ['ann', 'bob']);
+      assert.deepEqual((await api.listParticipants('elsewhere')).map(({ identity }) => identity).sort(), ['ann', 'bob']);
     });
   },
   { timeout: 120_000 },

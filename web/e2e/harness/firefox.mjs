@@ -138,6 +138,7 @@ class Firefox {
   }
 
   async close() {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return; // closed before: nobody would answer
     try {
       await this.send('browser.close', {});
     } catch {

@@ -63,12 +63,14 @@ function follow() {
     happened('TrackSubscribed', `${identity} ${source}`);
     const element = track.attach();
     element.dataset.track = `${identity}/${source}`;
+    element.dataset.sid = track.sid;
     document.body.append(element);
   });
   room.on(RoomEvent.TrackUnsubscribed, (track, { source }, { identity }) => {
     happened('TrackUnsubscribed', `${identity} ${source}`);
     track.detach();
-    for (const element of document.querySelectorAll(`[data-track="${identity}/${source}"]`)) element.remove();
+    // Its successor may have come before.
+    for (const element of document.querySelectorAll(`[data-sid="${track.sid}"]`)) element.remove();
   });
   room.on(RoomEvent.DataReceived, (payload, from, kind, topic) => {
     got.data.push({ from: from?.identity ?? null, topic: topic ?? '', text: new TextDecoder().decode(payload), reliable: kind === 0 });
