@@ -53,11 +53,10 @@ type capacity struct {
 
 const capacityWeight = 0.05
 
-func (c *capacity) overuse(bits float64) { c.update(bits/1000, capacityWeight) }
-
-func (c *capacity) probed(bits float64) { c.update(bits/1000, 0.5) }
-
-func (c *capacity) update(sample, weight float64) {
+// overuse takes the rate, in bit/s, that arrived when the link was full.
+func (c *capacity) overuse(bits float64) {
+	const weight = capacityWeight
+	sample := bits / 1000
 	if !c.any {
 		c.any, c.mean, c.variance = true, sample, 0.4
 		return
