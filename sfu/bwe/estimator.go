@@ -466,7 +466,7 @@ func (e *Estimator) probed() {
 // probe asks for a cluster when it is time for one.
 func (e *Estimator) probe() {
 	p := &e.probes
-	if e.want <= 1.05*e.rate.bits || p.busy(e.now) {
+	if e.want <= e.rate.bits || p.busy(e.now) {
 		return
 	}
 	if !p.any {

@@ -191,8 +191,7 @@ func (a *aimd) increase(in input, passed time.Duration) {
 	if a.capacity.any {
 		// Draft: response_time_ms = 100 + rtt_ms; here a third more, as the detector needs its time too.
 		response := 4 * (in.rtt + 100*time.Millisecond) / 3
-		frame := a.bits / 30
-		to += max(frame/math.Ceil(frame/packetBits)/response.Seconds(), 4000) * passed.Seconds()
+		to += max(packetBits/response.Seconds(), 4000) * passed.Seconds()
 	} else {
 		to += max(a.bits*(math.Pow(growth, passed.Seconds())-1), 1000*passed.Seconds())
 	}
