@@ -551,10 +551,9 @@ type tcp struct {
 	*sim
 	out, back         *link
 	window, threshold float64 // packets
-	next, acked       int
+	next              int
 	flight            map[int]time.Duration
 	recover           int
-	rtt               time.Duration
 	left              int // packets still to send; negative: endless
 	received          bins
 	lastAck           time.Duration
