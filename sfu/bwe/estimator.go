@@ -165,7 +165,7 @@ func New(cfg Config, now time.Duration) *Estimator {
 	e.trend = newTrendline()
 	e.acked = newAcknowledged()
 	e.rate.bits = float64(cfg.Start)
-	e.probes.interval = probeSoonest
+	e.probes.interval, e.probes.span, e.probes.factor = probeSoonest, probeSpan, probeFactor
 	return e
 }
 
@@ -455,7 +455,7 @@ func (e *Estimator) probed() {
 	}
 	e.rate.bits = rate
 	e.rate.capacity = capacity{}
-	e.probes.interval, e.probes.span = probeSoonest, probeSpan
+	e.probes.interval, e.probes.span, e.probes.factor = probeSoonest, probeSpan, probeFactor
 	if o.clean && o.rate >= probeEnough*o.asked {
 		if next := min(probeFactor*o.rate, probeHeadroom*e.want); next > 1.1*e.rate.bits {
 			e.probes.ask(e.now, min(next, float64(e.cfg.Max)))
@@ -463,22 +463,17 @@ func (e *Estimator) probed() {
 	}
 }
 
-func (p *prober) fail() {
-	p.interval = min(time.Duration(float64(max(p.interval, probeSoonest))*probeBackoff), probeLatest)
-	p.span = min(max(p.span, probeSpan)*3/2, probeLongest)
-}
-
 // probe asks for a cluster when it is time for one.
 func (e *Estimator) probe() {
 	p := &e.probes
-	if e.want <= 1.05*e.rate.bits || p.busy(e.now) {
+	if e.want <= e.rate.bits || p.busy(e.now) {
 		return
 	}
 	if !p.any {
 		p.ask(e.now, min(probeFirst*e.rate.bits, probeHeadroom*e.want, float64(e.cfg.Max)))
 		return
 	}
-	if e.state != Normal || e.queue > lossQueue || e.loss.fraction > noGrowth || e.overused && e.now-e.overuse < probeAfter || e.now-p.last < p.interval {
+	if e.state != Normal || e.queue > lossQueue || e.loss.fraction > noGrowth || e.overused && e.now-e.overuse < probeAfter || e.now-p.last < p.interval+p.desync() {
 		return
 	}
 	// An application that uses the target in full shows by itself what the link takes, but slowly: once it has been quiet
@@ -488,7 +483,7 @@ func (e *Estimator) probe() {
 			return
 		}
 	}
-	p.ask(e.now, min(probeFactor*e.rate.bits, probeHeadroom*e.want, float64(e.cfg.Max)))
+	p.ask(e.now, min(p.factor*e.rate.bits, probeHeadroom*e.want, float64(e.cfg.Max)))
 }
 
 func (e *Estimator) bound() {

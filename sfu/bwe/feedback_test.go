@@ -94,7 +94,6 @@ func TestCongestionFeedback(t *testing.T) {
 	for message := range 40 {
 		now := time.Second + time.Duration(message)*100*milli
 		var results []Result
-		type report struct{ ssrc, metric uint32 }
 		var reports [2][]uint16
 		first := [2]uint16{}
 		stamp := uint32(1<<16) * uint32(10+message)

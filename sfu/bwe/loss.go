@@ -18,7 +18,7 @@ const (
 	lossSeldom     = 4                      // windows without suspicion for each of which one is looked into
 	lossSteps      = 12                     // candidate capacities: the highest rate tried, times lossStep^k
 	lossStep       = 0.9
-	lossEvidence   = 4.0 // nats by which a lower candidate must explain the windows better, and …
+	lossEvidence   = 6.0 // nats by which a lower candidate must explain the windows better, and …
 	lossBias       = 1.0 // … by which each further step must
 	lossUnlikely   = 40  // nats per unit of inherent loss above 10 %: links with so much are rare
 )

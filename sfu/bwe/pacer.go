@@ -146,8 +146,10 @@ func (p *Pacer) cluster(q Queue) Grant {
 	if due < 0 {
 		return Grant{Probe: p.probe.ID, Next: p.now + max(time.Duration(-due/rate*float64(time.Second)), time.Microsecond)}
 	}
-	// A packet leaves when what came before it has had its time; packets as small as it takes for the least number.
-	n := min(max(int(due), p.probe.Bytes/p.probe.Packets, 1), paceSegments*paceBytes)
+	// A packet leaves when what came before it has had its time: as small as it takes for the least number of packets, and
+	// no more at once than a packet or a millisecond's worth, or the last ones would seem to have met a queue.
+	n := min(p.probe.Bytes/max(p.probe.Packets, 1), max(paceBytes, int(rate/1000)))
+	n = min(max(int(due), n, 1), paceSegments*paceBytes)
 	g := Grant{Probe: p.probe.ID, Bytes: n, Padding: n}
 	expected := float64(n)
 	if q.Packets > 0 {

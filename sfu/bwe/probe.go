@@ -19,15 +19,17 @@ const (
 	probeLongest  = 60 * time.Millisecond
 	probeTimeout  = time.Second // for all its feedback
 	probeFirst    = 3           // times the start rate
-	probeFactor   = 2           // times the estimate, or the result before
+	probeFactor   = 2           // times the estimate, or the result before; less after each that brings nothing …
+	probeLess     = 0.8         // … by this …
+	probeLeast    = 1.3         // … to this
 	probeEnough   = 0.7         // of its rate as the result: the next may try more
 	probeClean    = 0.93        // received at this much of the rate sent: the queue didn't grow
 	probeHeadroom = 1.25        // above what is wanted
 	probeSoonest  = time.Second // after the one before, growing with each that brings nothing …
 	probeBackoff  = 1.5
-	probeLatest   = 5 * time.Second         // … to this
-	probeAfter    = 1500 * time.Millisecond // after overuse …
-	probeQuiet    = 8 * time.Second         // … and where the application tries the link by itself
+	probeLatest   = 5 * time.Second        // … to this
+	probeAfter    = 800 * time.Millisecond // after overuse …
+	probeQuiet    = 8 * time.Second        // … and where the application tries the link by itself
 	clusters      = 4
 )
 
@@ -55,15 +57,13 @@ type prober struct {
 	any      bool
 	interval time.Duration
 	span     time.Duration
+	factor   float64
 }
 
 // ask begins a cluster.
 func (p *prober) ask(now time.Duration, rate float64) {
 	if p.id++; p.id == 0 {
 		p.id = 1
-	}
-	if p.span == 0 {
-		p.span = probeSpan
 	}
 	p.asked = Probe{ID: p.id, Rate: int64(rate), Packets: probePackets, Bytes: int(rate * p.span.Seconds() / 8)}
 	p.pending, p.any, p.last = true, true, now
@@ -174,4 +174,14 @@ func (c *cluster) outcome(inherent float64) (outcome, bool) {
 		o.rate = min(o.rate, got*(1-lost))
 	}
 	return o, true
+}
+
+// desync adds up to a tenth of a second, another one each time, so that probes don't keep meeting the frames of another.
+func (p *prober) desync() time.Duration { return time.Duration(p.id*37%100) * time.Millisecond }
+
+// fail backs off: later, longer, and less far.
+func (p *prober) fail() {
+	p.interval = min(time.Duration(float64(p.interval)*probeBackoff), probeLatest)
+	p.span = min(p.span*3/2, probeLongest)
+	p.factor = max(p.factor*probeLess, probeLeast)
 }

@@ -53,11 +53,10 @@ type capacity struct {
 
 const capacityWeight = 0.05
 
-func (c *capacity) overuse(bits float64) { c.update(bits/1000, capacityWeight) }
-
-func (c *capacity) probed(bits float64) { c.update(bits/1000, 0.5) }
-
-func (c *capacity) update(sample, weight float64) {
+// overuse takes the rate, in bit/s, that arrived when the link was full.
+func (c *capacity) overuse(bits float64) {
+	const weight = capacityWeight
+	sample := bits / 1000
 	if !c.any {
 		c.any, c.mean, c.variance = true, sample, 0.4
 		return
@@ -192,8 +191,7 @@ func (a *aimd) increase(in input, passed time.Duration) {
 	if a.capacity.any {
 		// Draft: response_time_ms = 100 + rtt_ms; here a third more, as the detector needs its time too.
 		response := 4 * (in.rtt + 100*time.Millisecond) / 3
-		frame := a.bits / 30
-		to += max(frame/math.Ceil(frame/packetBits)/response.Seconds(), 4000) * passed.Seconds()
+		to += max(packetBits/response.Seconds(), 4000) * passed.Seconds()
 	} else {
 		to += max(a.bits*(math.Pow(growth, passed.Seconds())-1), 1000*passed.Seconds())
 	}

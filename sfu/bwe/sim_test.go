@@ -360,7 +360,8 @@ func (f *flow) media() {
 		}
 		f.pump()
 	}
-	f.after(time.Second/framesPerSecond, f.media)
+	// Cameras aren't in step: a millisecond of jitter lets the frames of two flows drift past each other.
+	f.after(time.Second/framesPerSecond+time.Duration(f.random.Int64N(int64(2*milli)))-milli, f.media)
 }
 
 func (f *flow) audio() {
@@ -550,10 +551,9 @@ type tcp struct {
 	*sim
 	out, back         *link
 	window, threshold float64 // packets
-	next, acked       int
+	next              int
 	flight            map[int]time.Duration
 	recover           int
-	rtt               time.Duration
 	left              int // packets still to send; negative: endless
 	received          bins
 	lastAck           time.Duration
