@@ -236,10 +236,10 @@ func (a *actor) publishCodec(e room.PublishCodec) {
 	if s == nil {
 		return
 	}
-	codec := codecToMedia(e.Codec)
+	codec, log := codecToMedia(e.Codec), s.log
 	s.worker.do(func(p Peer) {
 		if err := p.AddCodec(e.TrackID, codec); err != nil {
-			s.log.Warn("cannot add a codec to a track", "track", e.TrackID, "codec", codec.MimeType, "err", err)
+			log.Warn("cannot add a codec to a track", "track", e.TrackID, "codec", codec.MimeType, "err", err)
 		}
 	})
 }
