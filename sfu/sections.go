@@ -126,9 +126,10 @@ func (n *negotiation) lend(t *transport, offered, ours []section, answer string)
 			byMid[offered[i].mid] = &offered[i]
 		}
 	}
-	used := map[string]*line{}
+	used, vacated := map[string]*line{}, map[string]string{} // vacated: the stream that goes
 	n.lines = slices.DeleteFunc(n.lines, func(l *line) bool {
 		if l.sub.isEnded() {
+			vacated[l.mid] = l.track.stream
 			return true
 		}
 		if s := byMid[l.mid]; s == nil || s.kind != l.sub.pub.cfg.Kind.String() {
@@ -140,7 +141,7 @@ func (n *negotiation) lend(t *transport, offered, ours []section, answer string)
 	})
 	var begun []*subscription
 	for _, s := range n.waiting() {
-		l, err := n.borrow(t, s, offered, ours, used)
+		l, err := n.borrow(t, s, offered, ours, used, vacated)
 		switch {
 		case errors.Is(err, ErrClosed):
 		case err != nil:
@@ -167,13 +168,16 @@ func (n *negotiation) lend(t *transport, offered, ours []section, answer string)
 	return text, tracks, nil
 }
 
-// borrow gives s a free m-line, nil if there is none: rather one on which the client only receives.
-func (n *negotiation) borrow(t *transport, s *subscription, offered, ours []section, used map[string]*line) (*line, error) {
+// borrow gives s a free m-line, nil if there is none: rather one on which the client only receives, and rather not one
+// that another subscription leaves in this very answer.
+func (n *negotiation) borrow(t *transport, s *subscription, offered, ours []section, used map[string]*line, vacated map[string]string) (*line, error) {
 	kind := s.pub.cfg.Kind.String()
 	var free *section
+	better := func(o *section) bool {
+		return free == nil || free.sending && !o.sending || free.sending == o.sending && vacated[free.mid] != "" && vacated[o.mid] == ""
+	}
 	for i := range offered {
-		o := &offered[i]
-		if o.lendable() && o.kind == kind && used[o.mid] == nil && (free == nil || free.sending && !o.sending) {
+		if o := &offered[i]; o.lendable() && o.kind == kind && used[o.mid] == nil && better(o) {
 			free = o
 		}
 	}
@@ -188,6 +192,13 @@ func (n *negotiation) borrow(t *transport, s *subscription, offered, ours []sect
 	own.sending = true
 	agreed := negotiated(&own, free)
 	l := &line{sub: s, mid: free.mid, track: &outTrack{id: s.pub.id, stream: s.pub.streamID(), ssrc: n.p.freshSSRC()}, established: true}
+	// A client whose m-line goes on receiving fires a track event only for a stream that the m-line hadn't before (W3C
+	// WebRTC, section 4.4.1.5), and the tracks of one publisher often share theirs.
+	for _, other := range []string{s.pub.id, "again-" + s.pub.id} {
+		if l.track.stream == vacated[free.mid] {
+			l.track.stream = s.pub.owner.cfg.ID + "|" + other
+		}
+	}
 	if s.pub.cfg.Kind == Video {
 		l.track.repair = n.p.freshSSRC()
 	}

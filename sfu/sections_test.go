@@ -262,6 +262,51 @@ func TestStreamsGroupTracks(t *testing.T) {
 	})
 }
 
+// TestSectionsThatChangeHands: a browser tells its page of a track on an m-line that went on receiving only when its
+// stream is new. So a subscription takes an m-line that wasn't in use before, if there is one, and else a stream of its own.
+func TestSectionsThatChangeHands(t *testing.T) {
+	inSimulatedTime(t, func(t *testing.T, st *stage) {
+		st.cast(0, 3)
+		for i := range 3 {
+			st.pub.tracks.byID[fmt.Sprint("TR_v", i)].cfg.Stream = "camera"
+		}
+		c := st.newSolo(t, "PA_c")
+		c.lines = []string{"video recvonly", "video recvonly"}
+		for round, want := range []struct{ mid, stream string }{{"0", "camera"}, {"1", "camera"}, {"0", "camera"}} {
+			c.subscribe(fmt.Sprint("TR_v", round))
+			c.offer()
+			c.wantTracks(map[string]string{want.mid: fmt.Sprint("TR_v", round)})
+			if s := c.section(want.mid); s.stream != "PA_pub|"+want.stream {
+				t.Errorf("round %d: stream %s", round, s.stream)
+			}
+			c.p.Unsubscribe(fmt.Sprint("TR_v", round))
+		}
+		c.offer()
+		c.lines = []string{"video recvonly", "video sendonly"} // one alone
+		for round, stream := range []string{"camera", "TR_v1", "camera", "TR_v0"} {
+			track := fmt.Sprint("TR_v", round%3)
+			c.subscribe(track)
+			c.offer()
+			c.wantTracks(map[string]string{"0": track})
+			if s := c.section("0"); s.stream != "PA_pub|"+stream {
+				t.Errorf("on the only m-line, round %d: stream %s", round, s.stream)
+			}
+			c.p.Unsubscribe(track)
+		}
+		// One that has no stream to share, and comes back at once.
+		st.pub.tracks.byID["TR_v0"].cfg.Stream = ""
+		c.offer()
+		for _, stream := range []string{"TR_v0", "again-TR_v0", "TR_v0"} {
+			c.subscribe("TR_v0")
+			c.offer()
+			if s := c.section("0"); s.stream != "PA_pub|"+stream {
+				t.Errorf("the same track again: stream %s", s.stream)
+			}
+			c.p.Unsubscribe("TR_v0")
+		}
+	})
+}
+
 // TestSectionsAreRequired: React Native comes without any section, and asks for as many as it needs.
 func TestSectionsAreRequired(t *testing.T) {
 	inSimulatedTime(t, func(t *testing.T, st *stage) {
@@ -285,7 +330,7 @@ func TestSectionsAreRequired(t *testing.T) {
 		c.wantNext(SectionsNeeded{Video: 1})
 		c.lines = append(c.lines, "video recvonly")
 		c.offer()
-		c.wantTracks(map[string]string{"1": "TR_a0", "2": "TR_a1", "3": "TR_v0", "4": "TR_v3", "5": "TR_v2", "6": "TR_v4"})
+		c.wantTracks(map[string]string{"1": "TR_a0", "2": "TR_a1", "3": "TR_v0", "4": "TR_v4", "5": "TR_v2", "6": "TR_v3"})
 	})
 }
 
