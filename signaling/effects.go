@@ -99,6 +99,12 @@ func (a *actor) applyMessage(e room.Effect) bool {
 		a.sendTo(e.To, &wire.SignalResponse{Message: &wire.ResponseStreamState{StreamStateUpdate: &wire.StreamStateUpdate{
 			StreamStates: []*wire.StreamStateInfo{{ParticipantSid: e.Owner, TrackSid: e.TrackID, State: state}},
 		}}})
+	case room.AskToResume:
+		// Older ones know no action, and would join anew.
+		if s := a.sessions[e.To]; s != nil && s.query.Client.GetProtocol() >= wire.ProtocolWithActions {
+			s.log.Info("media is away, the client is asked to resume")
+			a.send(s, wire.Leave(wire.LeaveResume, wire.ReasonMediaFailure))
+		}
 	case room.SendLeave:
 		if s := a.sessions[e.To]; s != nil {
 			a.send(s, wire.Leave(wire.LeaveAction(e.Action), reasonToWire(e.Reason)))

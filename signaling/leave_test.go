@@ -210,3 +210,32 @@ func TestOwnLeaveIsTold(t *testing.T) {
 		}
 	}
 }
+
+// TestClientWithoutMediaIsAskedToResume: an ICE restart often finds another way long before a browser gives the old one up.
+// Clients that know no action are left alone, since they would start over.
+func TestClientWithoutMediaIsAskedToResume(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Limits.Room.ResumeAfter = time.Millisecond })
+	bob := w.join("r", "bob", nil, url.Values{"protocol": {"12"}})
+	ann := w.join("r", "ann", nil, nil)
+	for _, p := range []*peer{bob, ann} {
+		for _, state := range []TransportState{Connected, Disconnected} {
+			p.media().cfg.Notify(TransportChanged{Subscriber, state})
+		}
+	}
+	leave := ann.until("a leave", func(m *wire.SignalResponse) bool { return m.GetLeave() != nil }).GetLeave()
+	if leave.GetAction() != wire.LeaveResume || leave.GetReason() != wire.ReasonMediaFailure || !leave.GetCanReconnect() {
+		t.Errorf("told %v", leave)
+	}
+	ann.sync() // the connection stays until the client makes another
+	if again := w.resume(ann); again.id != ann.id {
+		t.Errorf("resumed as %s", again.id)
+	}
+	bob.send(&wire.SignalRequest{Message: &wire.RequestPing{Ping: 7}})
+	bob.until("the answer to a ping", func(m *wire.SignalResponse) bool {
+		if m.GetLeave() != nil {
+			t.Errorf("a client of protocol 12 is told %v", m)
+		}
+		_, answered := m.Message.(*wire.ResponsePong)
+		return answered
+	})
+}

@@ -18,7 +18,8 @@ func (a *actor) firstRefresh(now time.Time, c wire.Claims) time.Time {
 // refreshRetry is when a refresh is tried again that could not be decided.
 const refreshRetry = 15 * time.Second
 
-// refreshTokens starts the refreshes that are due. Authorize may query a database: it runs on a
+// refreshTokens starts the refreshes that are due, also of those without a connection: their media may
+// go on, so the right to be here is asked for all the same. Authorize may query a database: it runs on a
 // goroutine of its own.
 func (a *actor) refreshTokens(now time.Time) {
 	for _, s := range a.sessions {
@@ -26,9 +27,6 @@ func (a *actor) refreshTokens(now time.Time) {
 			continue
 		}
 		s.refreshAt = time.Time{}
-		if s.conn == nil {
-			continue // resuming sets the time anew
-		}
 		claims := a.presentClaims(s)
 		a.srv.running.Go(func() {
 			a.srv.refreshing <- struct{}{}

@@ -23,6 +23,9 @@ type (
 	}
 	// SendReconnect is the first message to a participant that resumed.
 	SendReconnect struct{ To string }
+	// AskToResume asks a client whose media is away to connect anew and to restart ICE. Its connection
+	// stays until it does.
+	AskToResume struct{ To string }
 	// SendUpdate tells what changed about participants.
 	SendUpdate struct {
 		To           []string
@@ -142,6 +145,7 @@ type (
 func (SendJoin) effect()                   {}
 func (SendMoved) effect()                  {}
 func (SendReconnect) effect()              {}
+func (AskToResume) effect()                {}
 func (SendUpdate) effect()                 {}
 func (SendRoom) effect()                   {}
 func (SendTrackPublished) effect()         {}
@@ -180,7 +184,7 @@ type LeaveAction uint8
 
 const (
 	Disconnect LeaveAction = 0
-	Reconnect  LeaveAction = 2 // join anew; 1, to resume, is never asked for
+	Reconnect  LeaveAction = 2 // join anew; for 1, to resume, see AskToResume
 )
 
 // Description is what the room shows of itself.

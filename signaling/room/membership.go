@@ -88,18 +88,19 @@ func (r *Room) Resume(now time.Time, id, identity string) (effects []Effect, ok 
 	return r.take(now), true
 }
 
-// Detach says that a participant's connection is gone. It stays, with its media, for the departure
-// grace. While its media is connected the others hear and see it, so they are told of no loss: a
-// connection that is back within a moment concerns nobody else.
+// Detach says that a participant's connection is gone. While its media is connected the others hear
+// and see it, so it stays and they are told of no loss: some clients take minutes to notice. Without
+// media it stays for the departure grace.
 func (r *Room) Detach(now time.Time, id string) []Effect {
 	p := r.byID[id]
 	if p == nil || !p.attached {
 		return nil
 	}
-	p.attached = false
-	p.deadline, p.onExpired = now.Add(r.limits.DepartureGrace), SignalLost
-	if p.media != TransportConnected {
-		r.lost(p)
+	p.attached, p.resumeAt = false, time.Time{}
+	if p.media == TransportConnected {
+		p.deadline = time.Time{}
+	} else {
+		r.lost(now, p)
 	}
 	return r.take(now)
 }
@@ -163,18 +164,20 @@ func (r *Room) TransportChanged(now time.Time, id string, publisher bool, state 
 			r.changed(p)
 			r.emit(ParticipantActive{Participant: p.info()})
 		}
-		if p.attached {
-			p.deadline = time.Time{}
-		} else if was != TransportConnected {
+		p.deadline, p.resumeAt = time.Time{}, time.Time{}
+		if !p.attached && was != TransportConnected {
 			r.emit(ParticipantBack{Participant: p.info()})
 		}
 		r.setQuality(p, p.measured)
 	case TransportDisconnected, TransportFailed:
 		switch {
 		case !p.attached && was == TransportConnected:
-			r.lost(p)
+			r.lost(now, p)
 		case p.attached:
 			r.setQuality(p, Poor)
+			if was == TransportConnected {
+				p.resumeAt = now.Add(r.limits.ResumeAfter)
+			}
 			if p.deadline.IsZero() {
 				p.deadline, p.onExpired = now.Add(r.limits.MediaTimeout), MediaLost
 			}
@@ -183,8 +186,10 @@ func (r *Room) TransportChanged(now time.Time, id string, publisher bool, state 
 	return r.take(now)
 }
 
-// lost tells that nothing is heard of a participant any more: neither messages nor media.
-func (r *Room) lost(p *participant) {
+// lost tells that nothing is heard of a participant any more, neither messages nor media, and begins
+// its departure grace.
+func (r *Room) lost(now time.Time, p *participant) {
+	p.deadline, p.onExpired = now.Add(r.limits.DepartureGrace), SignalLost
 	r.setQuality(p, Lost)
 	r.emit(ParticipantLost{Participant: p.info()})
 }
@@ -247,6 +252,7 @@ func (r *Room) NextDeadline() time.Time {
 	earlier(r.changes.due)
 	for _, p := range r.order {
 		earlier(p.deadline)
+		earlier(p.resumeAt)
 		for _, t := range p.tracks {
 			earlier(t.dynacast.due)
 		}
@@ -266,6 +272,9 @@ func (r *Room) Tick(now time.Time) []Effect {
 				action = Reconnect // its connection is alive: a fresh start may get through
 			}
 			r.depart(now, p, p.onExpired, action)
+		} else if !p.resumeAt.IsZero() && !now.Before(p.resumeAt) {
+			p.resumeAt = time.Time{}
+			r.emit(AskToResume{To: p.ID})
 		}
 	}
 	if !r.changes.due.IsZero() && !now.Before(r.changes.due) {

@@ -121,8 +121,10 @@ type participant struct {
 	attached  bool
 	deadline  time.Time
 	onExpired Reason
-	// media is the latest state of the primary transport, 0 before it was connected.
-	media Transport
+	// media is the latest state of the primary transport, 0 before it was connected. resumeAt is when its
+	// client is asked to resume for want of media: once each time that it goes away.
+	media    Transport
+	resumeAt time.Time
 
 	subs subscriptions
 	// grants say who may subscribe to this participant's tracks; nil means everybody.

@@ -11,8 +11,11 @@ type Limits struct {
 	Participants int
 	// Tracks per participant. 0 is 16.
 	Tracks int
-	// DepartureGrace is how long a participant without connection stays. 0 is 30 s.
+	// DepartureGrace is how long a participant stays that has neither connection nor media. 0 is 30 s.
 	DepartureGrace time.Duration
+	// ResumeAfter is how long media may be away before a client that is still connected is asked to
+	// resume, which restarts ICE. 0 is 2 s.
+	ResumeAfter time.Duration
 	// MediaTimeout is how long media may take to connect, or to come back. 0 is 60 s.
 	MediaTimeout time.Duration
 	// EmptyTimeout is how long an empty room stays. 0 is 20 s, negative is not at all.
@@ -40,6 +43,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Tracks, 16)
 	def(&l.CoalesceAbove, 16)
 	dur(&l.DepartureGrace, 30*time.Second)
+	dur(&l.ResumeAfter, 2*time.Second)
 	dur(&l.MediaTimeout, 60*time.Second)
 	dur(&l.EmptyTimeout, 20*time.Second)
 	dur(&l.LayerDelay, 3*time.Second)

@@ -231,6 +231,9 @@ func TestLostConnection(t *testing.T) {
 	if got := s.Connected(); !slices.Equal(got, []string{"ann", "bob"}) {
 		t.Errorf("connected are %v", got)
 	}
+	if due := s.NextDeadline(); !due.Equal(at(60)) { // bob's media, which never connected
+		t.Errorf("media alone keeps her for %v", due.Sub(t0))
+	}
 	s.last = s.TransportChanged(at(1.5), "PA_ann", false, TransportDisconnected)
 	s.want("lost ann", "quality>PA_bob [{PA_ann 1}]")
 	s.last = s.TransportChanged(at(1.6), "PA_ann", false, TransportFailed)
@@ -245,10 +248,10 @@ func TestLostConnection(t *testing.T) {
 	if s.last = s.Detach(at(2), "PA_ann"); s.last != nil {
 		t.Errorf("detached twice: %v", brief(s.last))
 	}
-	if due := s.NextDeadline(); !due.Equal(at(31)) {
+	if due := s.NextDeadline(); !due.Equal(at(31.8)) {
 		t.Errorf("deadline is %v, want the departure grace", due.Sub(t0))
 	}
-	if s.last = s.Tick(at(30.9)); s.last != nil {
+	if s.last = s.Tick(at(31.7)); s.last != nil {
 		t.Errorf("within the grace: %v", brief(s.last))
 	}
 	// While it is away, changes are not sent to it, and its media goes on.
@@ -274,11 +277,12 @@ func TestLostConnection(t *testing.T) {
 	}
 	s.last = s.TransportChanged(at(21), "PA_ann", false, TransportConnected)
 	s.want("quality>PA_ann,PA_bob [{PA_ann 4}]")
-	if s.last = s.Tick(at(31)); len(s.last) != 0 {
+	if s.last = s.Tick(at(32)); len(s.last) != 0 {
 		t.Errorf("after the resume: %v", brief(s.last))
 	}
 
-	s.last = s.Detach(at(40), "PA_ann")
+	s.last = s.Detach(at(39), "PA_ann")
+	s.last = s.TransportChanged(at(40), "PA_ann", false, TransportDisconnected)
 	s.last = s.Tick(at(70))
 	s.want("unsubscribe PA_bob TR_a", "unpublishtrack PA_ann TR_a", "trackunpublished TR_a", "unpublishtrack PA_ann TR_p",
 		"closemedia PA_ann", "left ann 8", "leave>PA_bob 2 7", "unpublishtrack PA_bob TR_b", "trackunpublished TR_b",
@@ -342,6 +346,15 @@ func TestMediaTimeouts(t *testing.T) {
 	s.last = s.TransportChanged(at(110), "PA_bob", false, TransportConnected)
 	s.want("quality>PA_bob [{PA_bob 4}]")
 	s.last = s.TransportChanged(at(200), "PA_bob", false, TransportDisconnected)
+	if due := s.NextDeadline(); !due.Equal(at(202)) {
+		t.Errorf("asked to resume after %v", due.Sub(at(200)))
+	}
+	// Its client is asked to resume, once.
+	s.last = s.Tick(at(201.9))
+	s.want()
+	s.last = s.Tick(at(202))
+	s.want("asktoresume PA_bob")
+	s.last = s.TransportChanged(at(203), "PA_bob", false, TransportFailed)
 	s.last = s.Tick(at(259))
 	s.want()
 	s.last = s.Tick(at(260))

@@ -266,8 +266,11 @@ type (
 // The payload of a DataPacket that carries an application's bytes.
 type DataUser = lk.DataPacket_User
 
-// Leave makes the message that ends a session. SDKs older than protocol 13 look at can_reconnect
-// instead of the action.
+// ProtocolWithActions is the first protocol whose clients look at a leave's action; older ones look at
+// can_reconnect.
+const ProtocolWithActions = 13
+
+// Leave makes the message that ends a session, or has the client resume it.
 func Leave(action LeaveAction, reason DisconnectReason) *SignalResponse {
 	return &SignalResponse{Message: &ResponseLeave{Leave: &LeaveRequest{
 		CanReconnect: action != LeaveDisconnect,
