@@ -64,7 +64,7 @@ claim(
     for (const { near } of clients) sids.set(near, (await near.view()).me.sid);
 
     /** Does something to each client's network, and says how long it was without frames, and without being seen. */
-    const heals = async (title, happens, so) => {
+    const heals = async (title, clients, happens, so) => {
       const since = { far: await far.now() };
       for (const { name, near } of clients) since[name] = await near.now();
       for (const { n } of clients) happens(n);
@@ -92,9 +92,12 @@ claim(
       }
     };
 
-    await heals('ICE restart when the address changes', (n) => lab.renumber(n), () => true);
+    // The Rust SDK waits for the old socket to close, which a socket without an address does after a quarter of an hour, and
+    // can do nothing more by signaling until then. So it stays out of this.
+    const browsers = clients.filter(({ near }) => near instanceof PageClient);
+    await heals('ICE restart when the address changes', browsers, (n) => lab.renumber(n), () => true);
     for (const { near } of clients) sids.set(near, (await near.view()).me.sid);
-    await heals('ICE restart when UDP is refused', (n) => lab.refuseUDP(n), ({ protocol, relayProtocol }) => protocol === 'tcp' || relayProtocol === 'tcp');
+    await heals('ICE restart when UDP is refused', clients, (n) => lab.refuseUDP(n), ({ protocol, relayProtocol }) => protocol === 'tcp' || relayProtocol === 'tcp');
     assert.ok(lab.dropped() > 0, 'the routers had nothing to refuse');
   },
   { skip, timeout: 180_000 },

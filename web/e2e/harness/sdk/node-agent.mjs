@@ -33,6 +33,9 @@ const sources = { microphone: TrackSource.SOURCE_MICROPHONE, camera: TrackSource
 const nameOf = (source) => Object.keys(sources).find((name) => sources[name] === source) ?? 'unknown';
 const qualities = { low: 0, medium: 1, high: 2 };
 const states = ['disconnected', 'connected', 'reconnecting'];
+/** As in getStats of browsers, by the numbers of the Rust SDK's enumerations. */
+const candidateTypes = ['host', 'srflx', 'prflx', 'relay'];
+const relayProtocols = ['udp', 'tcp', 'tls'];
 
 let room = null;
 let got = {};
@@ -304,7 +307,7 @@ const operations = {
       if (!pair) continue;
       const local = byId('localCandidate', pair.candidatePair.localCandidateId).candidate;
       const remote = byId('remoteCandidate', pair.candidatePair.remoteCandidateId).candidate;
-      found.push({ protocol: local.protocol, type: String(local.candidateType), relayProtocol: String(local.relayProtocol ?? ''), port: remote.port });
+      found.push({ protocol: local.protocol, type: candidateTypes[local.candidateType], relayProtocol: relayProtocols[local.relayProtocol] ?? '', port: remote.port });
     }
     return found;
   },
