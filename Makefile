@@ -35,16 +35,16 @@ check: web/node_modules/.installed ## formatting, vet, static analysis, types an
 	$(GO) tool staticcheck ./...
 	cd web && npm run --silent check && npm run --silent lint
 
-test: tools check build race e2e ## every test: static checks, Go with the race detector, web, fuzzing, browsers
+test: tools check build unit race e2e ## every test: static checks, Go with the race detector, web, fuzzing, browsers
 	cd web && npm test --silent
 	scripts/fuzz 180
 	@echo "make test: everything passed"
 
-unit: ## the Go tests without the race detector, for quick rounds
-	$(GO) test ./...
+unit: ## the Go tests, all of them
+	$(GO) test -timeout 20m ./...
 
-race: ## the Go tests with the race detector
-	$(GO) test -race -timeout 15m ./...
+race: ## the Go tests with the race detector, without repetitions that take it long
+	$(GO) test -race -short -timeout 20m ./...
 
 fuzz: ## every fuzz target for a minute each
 	scripts/fuzz

@@ -27,8 +27,6 @@ type negotiation struct {
 	mu          sync.Mutex
 	lines       []*line
 	reusable    map[*webrtc.RTPTransceiver]bool
-	idle        map[*webrtc.RTPTransceiver]int // offers running in which an m-line was inactive
-	wearing     bool                           // the client's receivers don't outlast two such offers: see wearsOut
 	offered     []section
 	text        string            // the latest offer
 	tracks      map[string]string // what it offers, by mid
@@ -258,11 +256,8 @@ func (n *negotiation) add(t *transport, s *subscription) (*line, error) {
 	track := &outTrack{sink: &t.sink, id: s.pub.id, stream: s.pub.streamID(), kind: kind}
 	l := &line{sub: s, track: track}
 	reuse := false
-	for _, tr := range t.pc.GetTransceivers() {
-		if fit, known := n.reusable[tr]; known && tr.Kind() == kind && tr.Sender() == nil {
-			reuse = fit // Pion takes the first
-			break
-		}
+	for tr := range n.reusable {
+		reuse = reuse || tr.Kind() == kind && tr.Sender() == nil
 	}
 	var err error
 	if reuse {
@@ -381,7 +376,6 @@ func (p *Participant) Answer(id uint32, sdp string) error {
 	if err := guard(p.log, func() error { return t.answered(sdp) }); err != nil {
 		return err
 	}
-	n.wearing = wearsOut(sdp)
 	n.settle(t, sections)
 	n.wish.Lock()
 	n.outstanding = false
@@ -391,20 +385,6 @@ func (p *Participant) Answer(id uint32, sdp string) error {
 		n.kick()
 	}
 	return nil
-}
-
-// wearsOut reports whether an answer is Pion's, of which the Go SDK is made. Its receivers (v4.2) are stopped for good by a
-// second offer in which their m-line is still inactive: video that comes over it later is lost (RTX fails), and audio reads
-// its reports by chance. Such a client is given fresh m-lines. Its origin line tells (RFC 8866 section 5.2): browsers write
-// 127.0.0.1 or a name.
-func wearsOut(answer string) bool {
-	for line := range strings.Lines(answer) {
-		if origin, ok := strings.CutPrefix(line, "o="); ok {
-			f := strings.Fields(origin)
-			return len(f) == 6 && f[0] == "-" && f[5] == "0.0.0.0"
-		}
-	}
-	return false
 }
 
 // settle brings the answered m-lines into use.
@@ -420,14 +400,11 @@ func (n *negotiation) settle(t *transport, answer []section) {
 		n.hadVideo = n.hadVideo || answer[i].kind == "video"
 	}
 	n.reusable = map[*webrtc.RTPTransceiver]bool{}
-	idle := map[*webrtc.RTPTransceiver]int{}
 	for _, tr := range t.pc.GetTransceivers() {
 		if a := answered[tr.Mid()]; tr.Sender() == nil && a != nil && !a.rejected {
-			idle[tr] = n.idle[tr] + 1
-			n.reusable[tr] = !n.wearing || idle[tr] == 1
+			n.reusable[tr] = true
 		}
 	}
-	n.idle = idle
 	for _, l := range n.lines {
 		mid := l.transceiver.Mid()
 		o, a := offered[mid], answered[mid]
