@@ -197,7 +197,7 @@ func TestContractOwnQualityIsNeverLost(t *testing.T) {
 	if err := bob.Resume(ctx); err != nil {
 		t.Fatal(err)
 	}
-	wait(ctx, t, ann, "bob to be well", func(s client.State) bool { return s.Qualities[bob.ID()] == wire.ConnectionExcellent })
+	wait(ctx, t, ann, "bob to be well", func(s client.State) bool { return s.Qualities[bob.ID()] != wire.ConnectionLost })
 	answered(ctx, t, bob, rec)
 	for _, m := range rec.all() {
 		for _, q := range m.GetConnectionQuality().GetUpdates() {

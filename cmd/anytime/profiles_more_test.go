@@ -49,8 +49,8 @@ func (m *matrix) packets() {
 		fields := (&wire.DataPacket{}).ProtoReflect().Descriptor().Oneofs().ByName("value").Fields()
 		for i := range fields.Len() {
 			field := fields.Get(i)
-			if field.Name() == "speaker" {
-				continue // the server's to say
+			if name := field.Name(); name == "speaker" || name == "metrics" {
+				continue // the server's to say; and for those alone who may subscribe to them
 			}
 			packet := &wire.DataPacket{DestinationIdentities: []string{to.Identity()}}
 			value := packet.ProtoReflect().NewField(field)
