@@ -26,18 +26,7 @@ type showing struct {
 // forwardParticipant shows a participant with its tracks in a second room, until it leaves its own, or
 // is removed there.
 func (s *Server) forwardParticipant(ctx context.Context, m *wire.ForwardParticipantRequest) (*wire.ForwardParticipantResponse, error) {
-	to, err := s.destine(ctx, m.GetRoom(), m.GetIdentity(), m.GetDestinationRoom())
-	defer to.release()
-	if err != nil {
-		return nil, err
-	}
-	done := make(chan error, 1)
-	if err := s.call(m.GetRoom(), m.GetIdentity(), func(a *actor, p *session) error {
-		return a.show(p, to, done)
-	}); err != nil {
-		return nil, err
-	}
-	if err := await(ctx, done); err != nil {
+	if err := s.lead(ctx, m.GetRoom(), m.GetIdentity(), m.GetDestinationRoom(), (*actor).show); err != nil {
 		return nil, err
 	}
 	return &wire.ForwardParticipantResponse{}, nil

@@ -91,20 +91,23 @@ func await(ctx context.Context, done <-chan error) error {
 	}
 }
 
-// moveParticipant brings a participant, with its connection, media and tracks, into another room.
-func (s *Server) moveParticipant(ctx context.Context, m *wire.MoveParticipantRequest) (*wire.MoveParticipantResponse, error) {
-	to, err := s.destine(ctx, m.GetRoom(), m.GetIdentity(), m.GetDestinationRoom())
+// lead has the actor of a participant's room do something that concerns a second room too, and waits until it is done.
+func (s *Server) lead(ctx context.Context, from, identity, destinationRoom string, do func(*actor, *session, destination, chan<- error) error) error {
+	to, err := s.destine(ctx, from, identity, destinationRoom)
 	defer to.release()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	done := make(chan error, 1)
-	if err := s.call(m.GetRoom(), m.GetIdentity(), func(a *actor, p *session) error {
-		return a.moveOut(p, to, done)
-	}); err != nil {
-		return nil, err
+	if err := s.call(from, identity, func(a *actor, p *session) error { return do(a, p, to, done) }); err != nil {
+		return err
 	}
-	if err := await(ctx, done); err != nil {
+	return await(ctx, done)
+}
+
+// moveParticipant brings a participant, with its connection, media and tracks, into another room.
+func (s *Server) moveParticipant(ctx context.Context, m *wire.MoveParticipantRequest) (*wire.MoveParticipantResponse, error) {
+	if err := s.lead(ctx, m.GetRoom(), m.GetIdentity(), m.GetDestinationRoom(), (*actor).moveOut); err != nil {
 		return nil, err
 	}
 	return &wire.MoveParticipantResponse{}, nil
