@@ -99,24 +99,28 @@ func ErrReserved(n Name) *Refusal {
 	return refuse("name_reserved", "The name @%s is reserved. Please choose another.", n)
 }
 
+// canonicalName applies the rules again until nothing changes, as RFC 8264,
+// section 7, asks: a name must be its own canonical form, or it couldn't be typed
+// back. What hasn't settled after maxRounds is refused.
 func canonicalName(s string) (string, error) {
-	s = cases.Fold().String(norm.NFKC.String(s))
-	// Folding makes of the Turkish capital İ an i with a dot above its own dot.
-	s = strings.ReplaceAll(norm.NFKC.String(s), "i\u0307", "i")
-	once, err := precis.UsernameCaseMapped.String(s)
-	if err != nil {
-		return "", err
+	for range maxRounds {
+		folded := norm.NFKC.String(cases.Fold().String(norm.NFKC.String(s)))
+		// Folding makes of the Turkish capital İ an i with a dot above its own dot.
+		mapped, err := precis.UsernameCaseMapped.String(strings.ReplaceAll(folded, "i\u0307", "i"))
+		if err != nil {
+			return "", err
+		}
+		if mapped == s {
+			return s, nil
+		}
+		s = mapped
 	}
-	// RFC 8264, section 7: the rules are to be applied again until nothing changes.
-	twice, err := precis.UsernameCaseMapped.String(norm.NFKC.String(cases.Fold().String(once)))
-	if err != nil {
-		return "", err
-	}
-	if twice != once {
-		return precis.UsernameCaseMapped.String(twice)
-	}
-	return once, nil
+	return "", errCharacters()
 }
+
+// maxRounds bounds the rounds of canonicalName. Written names settle in two; each
+// of the marks that a letter may have can cost one more.
+const maxRounds = 4 + maxMarks
 
 // maxMarks is how many combining marks may follow one letter: what written
 // languages need, and not a heap that covers the lines around it.
