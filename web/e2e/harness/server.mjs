@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as elapse } from 'node:timers/promises';
 import { binary } from './files.mjs';
 import { SERVER_ADDRESS } from './lab.mjs';
 
@@ -111,6 +112,17 @@ class Server {
     if (first !== true) {
       kill();
       throw new Error(`the server did not start (${first}):\n${this.log}`);
+    }
+  }
+
+  /** Waits until what it has printed matches; the match. */
+  async prints(pattern, patience = 5000) {
+    const end = Date.now() + patience;
+    for (;;) {
+      const match = pattern.exec(this.log);
+      if (match) return match;
+      if (Date.now() > end) throw new Error(`the server did not print ${pattern} within ${patience} ms:\n${this.log}`);
+      await elapse(20);
     }
   }
 

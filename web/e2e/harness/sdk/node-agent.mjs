@@ -204,10 +204,12 @@ const operations = {
     return made.publication.sid;
   },
 
-  /** Publishes again what the server ended. */
+  /**
+   * Publishes again what the server ended. The Rust SDK takes no notice of that end: unless told, it
+   * would publish the old track again, too, when it reconnects.
+   */
   async republish(source) {
-    own.get(source)?.stop();
-    own.delete(source);
+    if (own.has(source)) await operations.unpublish(source);
     return operations.publish(source);
   },
 
