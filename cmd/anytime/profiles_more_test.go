@@ -128,12 +128,12 @@ func (m *matrix) permission() {
 	m.t.Helper()
 	api := httptest.NewServer(m.r.sig.API())
 	defer api.Close()
-	token, err := wire.Mint(roomKey, roomSecret, wire.Claims{Video: wire.Grant{RoomAdmin: true, Room: "room"}}, time.Minute)
+	token, err := wire.Mint(roomKey, roomSecret, wire.Claims{Video: wire.Grant{RoomAdmin: true, Room: m.r.room}}, time.Minute)
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	for _, may := range []bool{false, true} {
-		body := fmt.Sprintf(`{"room":"room","identity":"bob","permission":{"canSubscribe":true,"canPublishData":true,"canUpdateMetadata":true,"canPublish":%v}}`, may)
+		body := fmt.Sprintf(`{"room":%q,"identity":"bob","permission":{"canSubscribe":true,"canPublishData":true,"canUpdateMetadata":true,"canPublish":%v}}`, m.r.room, may)
 		request, err := http.NewRequest(http.MethodPost, api.URL+"/twirp/livekit.RoomService/UpdateParticipant", strings.NewReader(body))
 		if err != nil {
 			m.t.Fatal(err)

@@ -41,13 +41,15 @@ func mayUpdate(p client.Profile) func(*client.Config, *wire.Claims) {
 // TestProfiles has every family do everything that PROTOCOL.md's table lists, with one who speaks as our own client.
 func TestProfiles(t *testing.T) {
 	few := []string{"js", "js dual", "swift single", "go"}
+	rooms := newTestRooms(t, nil)
 	for _, p := range client.Profiles() {
 		t.Run(strings.ReplaceAll(p.Name, " ", "_"), func(t *testing.T) {
 			if testing.Short() && !slices.Contains(few, p.Name) {
 				t.Skip("short: a profile of each mode and order of messages is enough")
 			}
+			t.Parallel() // they mostly wait
 			ctx := roomContext(t)
-			r := newTestRooms(t, nil)
+			r := rooms.in(t, p.Name)
 			m := &matrix{ctx: ctx, t: t, r: r, p: p, ann: r.join(ctx, "ann", nil), bob: r.join(ctx, "bob", mayUpdate(p))}
 			m.publish()
 			m.mute()

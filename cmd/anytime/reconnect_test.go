@@ -28,7 +28,7 @@ import (
 func roomsOver(t *testing.T, media *sfu.Server, change func(*signaling.Config)) *testRooms {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	r := &testRooms{t: t}
+	r := &testRooms{t: t, room: "room"}
 	cfg := signaling.Config{Media: mediaServer{media}, Log: log, Keys: func(k string) (string, bool) { return roomSecret, k == roomKey }}
 	if change != nil {
 		change(&cfg)

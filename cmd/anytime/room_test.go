@@ -34,17 +34,23 @@ const (
 
 // testRooms is signaling over the SFU.
 type testRooms struct {
-	t   testing.TB
-	url string
-	sig *signaling.Server
-	sfu *sfu.Server
+	t    testing.TB
+	url  string
+	sig  *signaling.Server
+	sfu  *sfu.Server
+	room string // that join joins
+}
+
+// in returns r for a test that has a room of its own.
+func (r *testRooms) in(t testing.TB, room string) *testRooms {
+	return &testRooms{t: t, url: r.url, sig: r.sig, sfu: r.sfu, room: room}
 }
 
 func newTestRooms(t testing.TB, change func(*signaling.Config)) *testRooms {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	r := &testRooms{t: t}
+	r := &testRooms{t: t, room: "room"}
 	media, err := sfu.New(sfu.Config{
 		UDPAddr: "127.0.0.1:0", TCPAddr: "127.0.0.1:0", Loopback: true, Log: log,
 		Speakers: func(room string, list []sfu.Speaker) { r.sig.SpeakersChanged(room, speaking(list)) },
@@ -109,7 +115,7 @@ var _ io.Writer = testWriter{}
 
 func (r *testRooms) join(ctx context.Context, identity string, change func(*client.Config, *wire.Claims)) *client.Client {
 	r.t.Helper()
-	claims := wire.Claims{Identity: identity, Name: identity, Video: wire.Grant{RoomJoin: true, Room: "room"}}
+	claims := wire.Claims{Identity: identity, Name: identity, Video: wire.Grant{RoomJoin: true, Room: r.room}}
 	cfg := client.Config{URL: r.url}
 	if change != nil {
 		change(&cfg, &claims)
