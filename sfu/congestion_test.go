@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -585,69 +586,84 @@ func TestIdleTransportsCostNothing(t *testing.T) {
 	})
 }
 
+// pacedSubscribers are fed from pub over paced transports, whose clock is the caller's.
+func pacedSubscribers(st *stage, pub *publication, n int, bits int64, clock func() time.Duration) (sinks []*recorder) {
+	st.server.cfg.StartBitrate = bits
+	for range n {
+		p, r := st.participant("PA_sub"), &recorder{}
+		e := newEgress(r, 0, clock)
+		e.owner = p
+		st.t.Cleanup(e.close)
+		s := pacedSection(true)
+		sub := &subscription{p: p, pub: pub, settings: SubscriptionSettings{Quality: 2}}
+		pub.want(sub)
+		if err := sub.establish(e, &s, 1000, 2000); err != nil {
+			st.t.Fatal(err)
+		}
+		sub.out.announced = true
+		e.start()
+		pub.feed(sub)
+		sinks = append(sinks, r)
+	}
+	return sinks
+}
+
 func TestPacedForwardingAllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector drops from pools at random")
 	}
-	st := newStage(t)
-	video := st.publish("TR_v", Video, videoSection("0"))
-	p := st.participant("PA_sub")
-	r := &recorder{}
-	e := newEgress(r, 0, st.server.now)
-	e.owner = p
-	st.server.cfg.StartBitrate = 100_000_000
-	defer e.close()
-	s := pacedSection(true)
-	sub := &subscription{p: p, pub: video, settings: SubscriptionSettings{Quality: 2}}
-	video.want(sub)
-	if err := sub.establish(e, &s, 1000, 2000); err != nil {
-		t.Fatal(err)
-	}
-	e.start()
-	video.feed(sub)
-	v := feed{ssrc: 7, pt: 96, mid: "0"}
-	key, delta := v.vp8(true, true), v.vp8(false, false)
-	st.in.rtp(v.packet(key, true), st.server.now())
-	frame := func() {
-		v.timestamp += 3000
-		st.in.rtp(v.packet(delta, false), st.server.now())
-		st.in.rtp(v.packet(delta, true), st.server.now())
-	}
-	for range 2000 {
-		frame()
-	}
-	if n := testing.AllocsPerRun(500, frame); n != 0 {
-		t.Errorf("%v allocations for 2 packets", n)
+	for name, bits := range map[string]int64{"at once": 100_000_000, "through the queue": 700_000} {
+		t.Run(name, func(t *testing.T) {
+			st := newStage(t)
+			video := st.publish("TR_v", Video, videoSection("0"))
+			var now atomic.Int64 // of the egress, ahead of real time: its timers hardly run
+			now.Store(int64(time.Second))
+			sinks := pacedSubscribers(st, video, 5, bits, func() time.Duration { return time.Duration(now.Load()) })
+			v := feed{ssrc: 7, pt: 96, mid: "0"}
+			key, delta := v.vp8(true, true), v.vp8(false, false)
+			st.in.rtp(v.packet(key, true), time.Duration(now.Load()))
+			frame := func() {
+				v.timestamp += 3000
+				at := time.Duration(now.Add(int64(33 * ms)))
+				st.in.rtp(v.packet(delta, false), at)
+				st.in.rtp(v.packet(delta, false), at)
+				st.in.rtp(v.packet(delta, true), at)
+			}
+			for range 2000 {
+				frame()
+			}
+			before := sinks[0].count()
+			if n := testing.AllocsPerRun(500, frame); n != 0 {
+				t.Errorf("%v allocations for 3 packets to 5 subscribers", n)
+			}
+			if n := sinks[0].count() - before; n < 3*490 {
+				t.Errorf("%d of %d packets left", n, 3*501)
+			}
+		})
 	}
 }
 
+func (r *recorder) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.n
+}
+
 func BenchmarkPaced(b *testing.B) {
-	st := newStage(b)
-	st.server.cfg.StartBitrate = 100_000_000
-	video := st.publish("TR_v", Video, videoSection("0"))
 	const subscribers = 20
-	for range subscribers {
-		p := st.participant("PA_sub")
-		e := newEgress(&recorder{}, 0, st.server.now)
-		e.owner = p
-		b.Cleanup(e.close)
-		s := pacedSection(true)
-		sub := &subscription{p: p, pub: video, settings: SubscriptionSettings{Quality: 2}}
-		video.want(sub)
-		if err := sub.establish(e, &s, 1000, 2000); err != nil {
-			b.Fatal(err)
-		}
-		e.start()
-		video.feed(sub)
-	}
+	st := newStage(b)
+	video := st.publish("TR_v", Video, videoSection("0"))
+	var now atomic.Int64
+	now.Store(int64(time.Second))
+	pacedSubscribers(st, video, subscribers, 100_000_000, func() time.Duration { return time.Duration(now.Load()) })
 	v := feed{ssrc: 7, pt: 96, mid: "0"}
 	key, delta := v.vp8(true, true), v.vp8(true, false)
-	st.in.rtp(v.packet(key, true), st.server.now())
+	st.in.rtp(v.packet(key, true), time.Duration(now.Load()))
 	b.ReportAllocs()
 	b.ResetTimer()
 	for b.Loop() {
 		v.timestamp += 3000
-		st.in.rtp(v.packet(delta, true), st.server.now())
+		st.in.rtp(v.packet(delta, true), time.Duration(now.Add(int64(ms))))
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*subscribers), "ns/packet-sent")
 }
