@@ -47,6 +47,7 @@ type section struct {
 	ssrcs              []uint32
 	groups             []ssrcGroup
 	rids               []string // a=rid … send, in the order of a=simulcast
+	ccfb               bool     // RFC 8888 section 6: a=rtcp-fb:* ack ccfb
 }
 
 // payload is one payload type of an m-line.
@@ -59,7 +60,12 @@ type payload struct {
 	channels uint8
 	fmtp     string
 	nack     bool
+	// transportCC: a=rtcp-fb … transport-cc.
+	transportCC bool
 }
+
+// ccfb is congestion control feedback as RFC 8888 has it.
+const ccfb = "ack ccfb"
 
 type ssrcGroup struct {
 	semantics string
@@ -278,9 +284,13 @@ func (s *section) payloadAttribute(key, value string) {
 	if !ok {
 		return
 	}
+	if key == "rtcp-fb" && strings.TrimSpace(rest) == ccfb {
+		s.ccfb = true // for "*", as it should be, or for each payload type
+		return
+	}
 	pt, err := strconv.ParseUint(head, 10, 7)
 	if err != nil {
-		return // a=rtcp-fb:* among them: we need feedback types only where they are said per payload type
+		return // a=rtcp-fb:* among them: other feedback types we need only where they are said per payload type
 	}
 	for i := range s.payloads {
 		p := &s.payloads[i]
@@ -316,8 +326,11 @@ func (s *section) payloadAttribute(key, value string) {
 				}
 			}
 		case "rtcp-fb":
-			if strings.TrimSpace(rest) == "nack" {
+			switch strings.TrimSpace(rest) {
+			case "nack":
 				p.nack = true
+			case "transport-cc":
+				p.transportCC = true
 			}
 		}
 		return
@@ -377,11 +390,13 @@ func negotiated(sender, receiver *section) section {
 	for _, p := range receiver.payloads {
 		if own, ok := sender.payload(p.pt); ok && own.clock != 0 {
 			own.nack = own.nack && p.nack
+			own.transportCC = own.transportCC && p.transportCC
 			out.payloads = append(out.payloads, own)
 		}
 	}
 	out.extensions = make(map[string]uint8, len(receiver.extensions))
 	out.mixed = sender.mixed && receiver.mixed
+	out.ccfb = sender.ccfb && receiver.ccfb
 	for uri, id := range receiver.extensions {
 		// RFC 8285 section 4.2: the one-byte form has room for ids up to 14.
 		if sender.extensions[uri] == id && (id <= maxOneByteID || out.mixed) {

@@ -1,9 +1,12 @@
 package sfu
 
 import (
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"anytime/sfu/bwe"
 	"anytime/sfu/codec"
 )
 
@@ -31,14 +34,24 @@ type sink interface {
 	sendRun(run []segment) int
 }
 
-// stamp is what is written into a packet at the moment of sending. Who may have to send the very same packet again, bit
-// for bit, keeps it.
+// stamp is what was written into a packet at the moment of sending. Who may have to send the very same packet again, bit
+// for bit, keeps it. Guarded by the egress.
 type stamp struct {
 	transport uint16
 	abs       [3]byte
 	sequence  uint16
-	used      bool
+	sent      bool
 }
+
+// class says how a packet waits where the transport is paced.
+type class uint8
+
+const (
+	media   class = iota // video: in order, as the pacer grants
+	voice                // audio never waits
+	repair               // sent again: goes ahead of media
+	padding              // of the pacer's wish: leaves at once, but only while nothing waits
+)
 
 // outgoing is one packet that a subscription wants sent.
 type outgoing struct {
@@ -54,10 +67,15 @@ type outgoing struct {
 	payload []byte
 	// frameOffset is added to the frame number of the dependency descriptor.
 	frameOffset uint16
-	fill        bool // padding only, no payload
+	// fill: padding only, no payload; full: as much of it as there can be.
+	fill, full bool
 	// stamp, if not nil, receives what was written at sending; or gives it, when again is set.
 	stamp *stamp
 	again bool
+	class class
+	at    time.Duration // since when it waits, in server time; 0 = now
+	// shed is set when it was dropped from the queue, with all that waited of its stream.
+	shed *atomic.Bool
 }
 
 // extensionIDs are an m-line's negotiated header extension ids, 0 = not negotiated.
@@ -83,34 +101,29 @@ func extensionIDsOf(s *section) extensionIDs {
 }
 
 // egress gathers the packets for one peer connection into runs. A run closes at the frame's marker, at maxRun segments
-// or after the batch delay. There is one open run, so order is kept. Safe for concurrent use: several publishers feed
-// one subscriber.
+// or after the batch delay; where the transport is paced (congestion.go), it then waits for the pacer's grants. There is
+// one queue for media, so order is kept. Safe for concurrent use: several publishers feed one subscriber.
 type egress struct {
 	sink  sink
 	delay time.Duration
 	clock func() time.Duration
+	owner *Participant // nil for an egress that is never paced
 
 	mu        sync.Mutex
 	open      bool // packets before are dropped
 	closed    bool
-	slots     [maxRun]slot
+	media     fifo
+	again     fifo // what goes ahead of it; empty where nothing is paced
+	gathered  int  // packets queued since it was last tried to send some
+	control   *congestion
+	run       [maxRun]*slot // what leaves
 	segments  [maxRun]segment
 	n         int
 	timer     *time.Timer
 	armed     bool
-	transport uint16 // next transport-wide sequence number
+	due       time.Duration // of the timer
+	transport uint16        // next transport-wide sequence number
 	stats     EgressStats
-}
-
-// slot is the storage behind one segment of the open run.
-type slot struct {
-	packet      *packet
-	header      [maxHeader]byte
-	prefix      [maxPrefix]byte
-	transportAt int // offset of the value in header, 0 = absent
-	absAt       int
-	stamp       *stamp
-	again       bool
 }
 
 // EgressStats counts what left for one peer connection.
@@ -118,6 +131,12 @@ type EgressStats struct {
 	Packets, Bytes, Runs uint64
 	// Dropped are packets that couldn't be sent.
 	Dropped uint64
+	// Shed are video packets that were dropped because too much waited.
+	Shed uint64
+	// Padding and PaddingBytes count what left to probe the link, of the above.
+	Padding, PaddingBytes uint64
+	// Waiting and WaitingBytes are in the queue now, in packets and bytes on the wire.
+	Waiting, WaitingBytes int
 	// RunLengths[n] counts runs of n+1 segments.
 	RunLengths [maxRun]uint64
 }
@@ -136,129 +155,217 @@ func newEgress(s sink, delay time.Duration, clock func() time.Duration) *egress 
 func (e *egress) start() {
 	e.mu.Lock()
 	e.open = !e.closed
+	c := e.control
 	e.mu.Unlock()
+	if c != nil {
+		c.alarm.at(e.clock())
+	}
 }
 
 func (e *egress) close() {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.open, e.closed = false, true
+	e.open, e.closed, e.armed = false, true, false
 	e.timer.Stop()
 	e.discard()
+	e.media.clear()
+	e.again.clear()
+	c := e.control
+	e.mu.Unlock()
+	if c != nil {
+		c.alarm.stop()
+	}
 }
 
-// send queues one packet and flushes when it closes the run. It reports whether the transport takes packets.
+// send queues one packet and sends what is granted when it closes the run. It reports whether the transport takes it.
 func (e *egress) send(o *outgoing) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.open {
+	if !e.open || o.again && !(o.stamp.sent && o.stamp.sequence == o.sequence) {
 		return false
 	}
-	e.slots[e.n].fill(o, &e.segments[e.n])
-	e.n++
+	queue := &e.media
+	if e.control != nil {
+		switch o.class {
+		case padding:
+			if e.media.n+e.again.n > 0 {
+				return false
+			}
+			fallthrough
+		case voice:
+			e.run[0], e.n = newSlot(o), 1
+			e.flush(e.clock())
+			return true
+		case repair:
+			if queue = &e.again; queue.n >= maxRepairs {
+				e.stats.Dropped++
+				return false
+			}
+		case media:
+			if (e.media.n >= maxWaiting || e.media.bytes >= maxWaitingBytes) && e.makeRoom(o) {
+				return false
+			}
+		}
+	}
+	s := newSlot(o)
+	if s.at == 0 && e.control != nil {
+		s.at = e.clock()
+	}
+	queue.push(s)
+	e.gathered++
 	switch {
-	case e.n == maxRun || o.closes || e.delay < 0:
-		e.flush()
+	case o.closes || e.gathered >= maxRun || e.delay < 0:
+		now := e.clock()
+		if g := e.pump(now); g.Padding > 0 {
+			e.wake(now, now) // to make some takes the locks of subscriptions, one of which our caller has
+		}
 	case !e.armed:
-		e.armed = true
+		e.armed, e.due = true, o.at+e.delay
 		e.timer.Reset(e.delay)
 	}
 	return true
 }
 
-func (s *slot) fill(o *outgoing, out *segment) {
-	w := codec.NewWriter(s.header[:], o.marker, o.pt, o.sequence, o.timestamp, o.ssrc)
-	s.transportAt, s.absAt = 0, 0
-	if o.ids.wide || o.packet != nil && o.ids.dependency != 0 && len(o.packet.dependency) > maxOneByteValue {
-		w.TwoByte()
-	}
-	if o.ids.transport != 0 {
-		s.transportAt, _ = w.Extension(o.ids.transport, zeros[:2])
-	}
-	if o.ids.abs != 0 {
-		s.absAt, _ = w.Extension(o.ids.abs, zeros[:3])
-	}
-	if p := o.packet; p != nil {
-		if p.hasLevel && o.ids.level != 0 {
-			w.Extension(o.ids.level, levelBytes[p.level][:])
-		}
-		if p.hasOrientation && o.ids.orientation != 0 {
-			w.Extension(o.ids.orientation, levelBytes[p.orientation][:])
-		}
-		if p.dependency != nil && o.ids.dependency != 0 {
-			if at, ok := w.Extension(o.ids.dependency, p.dependency); ok {
-				codec.AddFrameNumber(s.header[at:], o.frameOffset)
-			}
-		}
-		p.retain()
-	}
-	s.packet, s.stamp, s.again = o.packet, o.stamp, o.again
-	out.header = s.header[:w.Finish()]
-	out.prefix = s.prefix[:copy(s.prefix[:], o.prefix)]
-	out.payload = o.payload
-	if o.fill {
-		// RFC 3550 section 5.1: the padding bit, and the count as the last octet.
-		s.header[0] |= 0x20
-		out.payload = fillPadding[:]
-	}
-}
-
-// What the one-byte form of header extensions has room for (RFC 8285 section 4.2).
+// What may wait for the pacer. It empties the queue within 250 ms, so that more than this is no burst of a keyframe but
+// more than any link takes.
 const (
-	maxOneByteID    = 14
-	maxOneByteValue = 16
+	maxWaiting      = 2048
+	maxWaitingBytes = 2 << 20
+	maxRepairs      = 512
 )
 
-// zeros and levelBytes spare the hot path a slice of a local.
-var (
-	zeros       [4]byte
-	fillPadding = [4]byte{3: 4}
-	levelBytes  = func() (t [256][1]byte) {
-		for i := range t {
-			t[i][0] = byte(i)
-		}
-		return t
-	}()
-)
-
-func (e *egress) expire() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.armed && !e.closed {
-		e.flush()
+// makeRoom drops what waits of the stream that has waited longest: with a part of it missing the rest is of no use. Its
+// subscription is told, and goes on with a keyframe. It reports whether o is of that stream.
+func (e *egress) makeRoom(o *outgoing) bool {
+	shed := e.media.head.shed
+	if shed == nil {
+		e.media.pop().release()
+		e.stats.Shed++
+		return false
 	}
+	shed.Store(true)
+	e.stats.Shed += uint64(e.media.remove(shed))
+	return o.shed == shed
 }
 
-// flush sends the open run. Called with mu held, so that runs leave in order.
-func (e *egress) flush() {
-	n := e.n
+// pump sends what may leave now, and sets the timer for what may not. Called with mu held. The padding that it returns is
+// up to the caller, who asks again when the grant says so.
+func (e *egress) pump(now time.Duration) bwe.Grant {
+	e.gathered = 0
+	c := e.control
+	if c == nil {
+		for e.media.n > 0 {
+			e.take(&e.media, maxRun, math.MaxInt)
+			e.flush(now)
+		}
+		e.disarm()
+		return bwe.Grant{}
+	}
+	g := c.pacer.Next(now, e.waiting(now))
+	packets := min(g.Packets, maxRun)
+	bytes := e.take(&e.again, packets, g.Bytes)
+	bytes += e.take(&e.media, packets-e.n, g.Bytes-bytes)
+	e.flush(now)
+	if e.media.n+e.again.n > 0 {
+		e.wake(now, g.Next)
+		return bwe.Grant{}
+	}
+	if g.Padding -= bytes; g.Padding > 0 {
+		return g
+	}
+	if c.pads() && g.Next != 0 {
+		e.wake(now, g.Next)
+	} else {
+		e.disarm()
+	}
+	return bwe.Grant{}
+}
+
+// waiting says what waits, as the pacer wants to know it.
+func (e *egress) waiting(now time.Duration) bwe.Queue {
+	q := bwe.Queue{Packets: e.media.n + e.again.n, Bytes: e.media.bytes + e.again.bytes}
+	if e.media.n > 0 {
+		q.Oldest = now - e.media.head.at
+	}
+	if e.again.n > 0 {
+		q.Oldest = max(q.Oldest, now-e.again.head.at)
+	}
+	return q
+}
+
+// take moves packets into the run: the one that reaches bytes is the last.
+func (e *egress) take(f *fifo, packets, bytes int) (taken int) {
+	for ; packets > 0 && f.n > 0 && taken < bytes; packets-- {
+		s := f.pop()
+		taken += s.size
+		e.run[e.n] = s
+		e.n++
+	}
+	return taken
+}
+
+// wake sets the timer, unless it is set for an earlier time.
+func (e *egress) wake(now, at time.Duration) {
+	if e.closed || e.armed && e.due <= at {
+		return
+	}
+	e.armed, e.due = true, at
+	e.timer.Reset(max(0, at-now))
+}
+
+func (e *egress) disarm() {
 	if e.armed {
 		e.armed = false
 		e.timer.Stop()
 	}
+}
+
+func (e *egress) expire() {
+	e.mu.Lock()
+	if !e.armed || e.closed {
+		e.mu.Unlock()
+		return
+	}
+	e.armed = false
+	g := e.pump(e.clock())
+	c := e.control
+	e.mu.Unlock()
+	if g.Padding > 0 {
+		c.pad(g)
+	}
+}
+
+// flush sends the run. Called with mu held, so that runs leave in order.
+func (e *egress) flush(now time.Duration) {
+	n := e.n
 	if n == 0 {
 		return
 	}
-	abs := [3]byte{}
-	codec.PutAbsSendTime(abs[:], e.clock())
+	c := e.control
+	var abs [3]byte
+	codec.PutAbsSendTime(abs[:], now)
 	bytes := 0
 	for i := range n {
-		s := &e.slots[i]
-		if s.again && s.stamp != nil {
-			abs := s.stamp.abs
-			s.write(s.stamp.transport, abs)
+		s := e.run[i]
+		if s.again {
+			s.write(s.number, s.abs)
 		} else {
-			// draft-holmer-rmcat-transport-wide-cc-extensions-01 section 2: one counter for all packets of the transport.
-			s.write(e.transport, abs)
-			if s.stamp != nil {
-				s.stamp.transport, s.stamp.abs = e.transport, abs
-			}
-			if s.transportAt != 0 {
+			// draft-holmer-rmcat-transport-wide-cc-extensions-01 section 2: one counter for all packets of the transport. Where
+			// RFC 8888 reports on them it goes on too, though nobody reads it.
+			s.number = e.transport
+			if s.numbered = s.transportAt != 0 || c != nil && c.index != nil; s.numbered {
 				e.transport++
 			}
+			s.write(s.number, abs)
+			if m := s.stamp; m != nil && m.sequence == s.sequence {
+				m.transport, m.abs, m.sent = s.number, abs, true
+			}
 		}
-		g := &e.segments[i]
-		bytes += len(g.header) + len(g.prefix) + len(g.payload)
+		e.segments[i] = segment{header: s.header[:s.headerLength], prefix: s.prefix[:s.prefixLength], payload: s.payload}
+		bytes += s.length()
+		if s.class == padding {
+			e.stats.Padding++
+			e.stats.PaddingBytes += uint64(s.size)
+		}
 	}
 	sent := e.sink.sendRun(e.segments[:n])
 	e.stats.Runs++
@@ -266,33 +373,26 @@ func (e *egress) flush() {
 	e.stats.Packets += uint64(sent)
 	e.stats.Dropped += uint64(n - sent)
 	e.stats.Bytes += uint64(bytes)
+	if c != nil && sent > 0 {
+		c.left(e.run[:n], now)
+	}
 	e.discard()
 }
 
 // discard gives the run's buffers back.
 func (e *egress) discard() {
 	for i := range e.n {
-		if p := e.slots[i].packet; p != nil {
-			p.release()
-			e.slots[i].packet = nil
-		}
-		e.slots[i].stamp = nil
-		e.segments[i].payload = nil
+		e.run[i].release()
+		e.run[i] = nil
+		e.segments[i] = segment{}
 	}
 	e.n = 0
-}
-
-func (s *slot) write(transport uint16, abs [3]byte) {
-	if s.transportAt != 0 {
-		codec.PutTransportSequence(s.header[s.transportAt:], transport)
-	}
-	if s.absAt != 0 {
-		copy(s.header[s.absAt:], abs[:])
-	}
 }
 
 func (e *egress) snapshot() EgressStats {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.stats
+	out := e.stats
+	out.Waiting, out.WaitingBytes = e.media.n+e.again.n, e.media.bytes+e.again.bytes
+	return out
 }

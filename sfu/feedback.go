@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"encoding/binary"
 	"time"
 
 	"github.com/pion/rtcp"
@@ -197,6 +198,44 @@ type returns struct {
 	// transport counts transport-wide feedback; bitrate is the receiver's estimate in bits per second.
 	transport func(received, lost int)
 	bitrate   func(bps float64)
+	out       *egress
+}
+
+// Feedback on single packets: transport-layer feedback (RFC 4585 section 6.2) of these formats.
+const (
+	typeTransportFeedback = 205
+	formatTransportCC     = 15 // draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1
+	formatCCFB            = 11 // RFC 8888 section 3.1
+)
+
+// raw takes the same bytes as rtcp, and hands those that the estimator reads to it: b holds whole packets. What concerns
+// several sources comes once for each, and is taken with the first.
+func (r *returns) raw(ssrc uint32, b []byte, now time.Duration) {
+	for len(b) >= 4 {
+		// RFC 3550 section 6.4.1: the length is in words, without the first.
+		n := 4 * (int(binary.BigEndian.Uint16(b[2:])) + 1)
+		if n > len(b) {
+			return
+		}
+		p := b[:n]
+		b = b[n:]
+		if p[1] != typeTransportFeedback || n < 12 || binary.BigEndian.Uint32(p[8:]) != ssrc {
+			continue
+		}
+		if p[0]&0x20 != 0 {
+			count := int(p[n-1])
+			if count == 0 || count > n-12 {
+				continue
+			}
+			p = p[:n-count]
+		}
+		switch p[0] & 0x1f {
+		case formatTransportCC:
+			r.out.transportFeedback(p[12:], now)
+		case formatCCFB:
+			r.out.congestionFeedback(p[8:], now)
+		}
+	}
 }
 
 // rtcp takes the parts of the peer's RTCP that are about ssrc, which is a source of ours.
@@ -239,8 +278,12 @@ func (r *returns) rtcp(ssrc uint32, pkts []rtcp.Packet, now time.Duration, wall 
 		case *rtcp.ReceiverEstimatedMaximumBitrate:
 			if len(p.SSRCs) > 0 && p.SSRCs[0] == ssrc {
 				r.bitrate(float64(p.Bitrate))
+				r.out.receiverEstimate(float64(p.Bitrate), now)
 			}
 		case *rtcp.TransportLayerCC:
+			if p.MediaSSRC != ssrc {
+				continue
+			}
 			received := 0
 			for _, d := range p.RecvDeltas {
 				if d.Type != rtcp.TypeTCCPacketNotReceived {

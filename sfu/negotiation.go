@@ -177,7 +177,7 @@ func (n *negotiation) offer(restart bool) error {
 	if err != nil {
 		return err
 	}
-	text = idleLines(text)
+	text = offerCongestionFeedback(idleLines(text))
 	if n.offered, err = parseDescription(text); err != nil {
 		return fmt.Errorf("reading our own offer: %w", err)
 	}

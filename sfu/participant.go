@@ -38,6 +38,8 @@ type Participant struct {
 	channels  atomic.Int64 // data channels the client opened
 	badRTCP   atomic.Uint64
 	roundTrip atomic.Int64 // smoothed, 0 = unknown
+	// estimatedRTT is that of the estimator, 0 = unknown. wanted and budgeted are between it and the allocation, in bit/s.
+	estimatedRTT, wanted, budgeted atomic.Int64
 
 	// transports by target; the publisher's is made by the first offer.
 	transports [2]atomic.Pointer[transport]
@@ -166,10 +168,18 @@ func (p *Participant) ingest() *ingest {
 
 // rtt returns the round trip to the participant.
 func (p *Participant) rtt() time.Duration {
+	if v := p.knownRTT(); v != 0 {
+		return v
+	}
+	return defaultRTT
+}
+
+// knownRTT is the round trip as far as it is known: of reports, or else of feedback, which waits up to 100 ms. 0 = unknown.
+func (p *Participant) knownRTT() time.Duration {
 	if v := p.roundTrip.Load(); v != 0 {
 		return time.Duration(v)
 	}
-	return defaultRTT
+	return time.Duration(p.estimatedRTT.Load())
 }
 
 func (p *Participant) observeRTT(rtt time.Duration) {

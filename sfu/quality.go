@@ -126,7 +126,7 @@ func (p *Participant) measure(pubs []*publication, subs []*subscription) {
 	if up.packets < measuredPackets && down.packets < measuredPackets && (p.quality.rated || !p.isUp()) {
 		return // nothing is known but, the first time, that it is connected
 	}
-	rtt := time.Duration(p.roundTrip.Load())
+	rtt := p.knownRTT()
 	r := min(rating(up.path(rtt)), rating(down.path(rtt)))
 	if mos, changed := p.quality.add(r); changed {
 		p.notify(ConnectionScored{Score: mos})

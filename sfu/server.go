@@ -26,6 +26,9 @@ type Config struct {
 	Loopback bool
 	// BatchDelay is the most that a packet waits for others of its frame; 0 means 1 ms, negative none.
 	BatchDelay time.Duration
+	// StartBitrate, MinBitrate and MaxBitrate are of the estimate of what the path to a subscriber takes, in bit/s: where it
+	// begins, and its bounds. 0 means 500,000, 50,000 and 100,000,000.
+	StartBitrate, MinBitrate, MaxBitrate int64
 	// Net replaces the operating system's network, without TCP; nil means the operating system.
 	Net pion.Net
 	// Speakers, if set, is called when the active speakers of a room change, at most every 300 ms: those active, the loudest

@@ -35,6 +35,8 @@ type TransportStats struct {
 	Ingest      IngestStats
 	Egress      EgressStats
 	Feedback    TransportFeedback
+	// Congestion is about the path to the participant.
+	Congestion CongestionStats
 }
 
 // PublicationStats is a snapshot of one published track.
@@ -106,7 +108,7 @@ func (s *Server) Stats() Stats {
 
 // Stats returns a snapshot of the participant.
 func (p *Participant) Stats() ParticipantStats {
-	out := ParticipantStats{Room: p.whereabouts().name, ID: p.cfg.ID, RTT: time.Duration(p.roundTrip.Load()), MalformedRTCP: p.badRTCP.Load()}
+	out := ParticipantStats{Room: p.whereabouts().name, ID: p.cfg.ID, RTT: p.knownRTT(), MalformedRTCP: p.badRTCP.Load()}
 	for i := range p.transports {
 		if t := p.transports[i].Load(); t != nil {
 			out.Transports = append(out.Transports, t.snapshot())
@@ -144,6 +146,7 @@ func (t *transport) snapshot() TransportStats {
 	}
 	if t.out != nil {
 		out.Egress = t.out.snapshot()
+		out.Congestion = t.out.congestion(t.p.server.now())
 	}
 	return out
 }

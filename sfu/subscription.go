@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"anytime/sfu/codec"
@@ -75,15 +76,24 @@ type stream struct {
 	ssrc, repair uint32 // repair: RTX SSRC, 0 = none
 	repairNext   uint16
 	// stamps let a packet be sent again bit for bit where there is no RTX; see [subscription.resend].
-	stamps  []stamp
-	nack    bool
-	cname   string
-	clock   uint32
-	prefix  [maxPrefix]byte
-	packet  outgoing // scratch
-	packets uint32   // as sender reports count
-	octets  uint32
-	first   forward.Config
+	stamps []stamp
+	// shed is set by the egress when it has dropped packets.
+	shed atomic.Bool
+	// newest is the highest sequence number sent, stamped its timestamp; boundary: it ended a frame.
+	newest   uint16
+	stamped  uint32
+	boundary bool
+	repeat   uint16 // which packet is sent again for padding
+	class    class  // of what isn't sent again
+	reported uint32 // highest sequence number in the latest receiver report, extended
+	nack     bool
+	cname    string
+	clock    uint32
+	prefix   [maxPrefix]byte
+	packet   outgoing // scratch
+	packets  uint32   // as sender reports count
+	octets   uint32
+	first    forward.Config
 	// announced: padding has gone ahead of the first packet.
 	announced bool
 	main      uint8 // the publisher's payload type of the codec being forwarded
@@ -120,7 +130,7 @@ func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) err
 	}
 	size := sentVideoPackets
 	if s.pub.cfg.Kind == Audio {
-		size = sentAudioPackets
+		size, st.class = sentAudioPackets, voice
 	}
 	if rtx && repair != 0 {
 		st.repair = repair
@@ -132,6 +142,8 @@ func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) err
 		}
 	}
 	st.first = forward.Config{Sequence: uint16(rand.Uint32()), Timestamp: rand.Uint32()}
+	st.stamped = st.first.Timestamp - 1
+	e.carries(n)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
@@ -219,6 +231,9 @@ func (s *subscription) forward(pub *publication, p *packet) {
 		s.mu.Unlock()
 		return
 	}
+	if st.shed.Load() {
+		s.restart()
+	}
 	var d forward.Decision
 	if pub == st.source {
 		d = st.forwarder.Forward(&p.forward)
@@ -229,13 +244,10 @@ func (s *subscription) forward(pub *publication, p *packet) {
 		sent := d.Sent(&p.forward)
 		sent.Layer |= uint8(pub.index) << layerBits
 		if st.render(&sent, p, f) {
-			if st.stamps != nil {
-				m := &st.stamps[int(d.Sequence)%len(st.stamps)]
-				*m = stamp{sequence: d.Sequence, used: true}
-				st.packet.stamp = m
-			}
-			if st.sent != nil {
-				st.sent.Put(sent)
+			st.remember(&sent)
+			st.packet.at = p.forward.Arrival
+			if st.packets == 0 || int16(sent.Sequence-st.newest) > 0 {
+				st.newest, st.stamped, st.boundary = sent.Sequence, sent.Timestamp, sent.Marker
 			}
 			if st.egress.send(&st.packet) {
 				n := len(st.packet.prefix) + len(st.packet.payload)
@@ -258,6 +270,27 @@ func (s *subscription) forward(pub *publication, p *packet) {
 		if l := pub.layers[d.KeyframeLayer].Load(); l != nil {
 			l.requestKeyframe(p.forward.Arrival)
 		}
+	}
+}
+
+// remember keeps what it takes to send st.packet again. Called with the subscription locked.
+func (st *stream) remember(sent *history.SentPacket) {
+	if st.stamps != nil {
+		st.packet.stamp = &st.stamps[int(sent.Sequence)%len(st.stamps)]
+	}
+	if st.sent != nil {
+		st.sent.Put(*sent)
+	}
+}
+
+// restart goes on with a keyframe, because packets were dropped that had numbers already. They aren't sent again: the
+// keyframe does without them. Called with s.mu held.
+func (s *subscription) restart() {
+	st := s.out
+	st.shed.Store(false)
+	st.each((*forward.Forwarder).Restart)
+	if st.sent != nil {
+		st.sent.Clear()
 	}
 }
 
@@ -287,7 +320,7 @@ func (s *subscription) announce() {
 	st.announced = true
 	for i := range uint16(silentPackets) {
 		st.packet = outgoing{ssrc: st.ssrc, timestamp: st.first.Timestamp - 1, sequence: st.first.Sequence - silentPackets + i,
-			pt: st.formats[st.main].pt, ids: &st.ids, fill: true, closes: true}
+			pt: st.formats[st.main].pt, ids: &st.ids, fill: true, closes: true, class: st.class}
 		st.egress.send(&st.packet)
 	}
 }
@@ -296,9 +329,9 @@ func (s *subscription) announce() {
 func (st *stream) render(sent *history.SentPacket, p *packet, f format) bool {
 	o := &st.packet
 	*o = outgoing{ssrc: st.ssrc, timestamp: sent.Timestamp, sequence: sent.Sequence, pt: f.pt, marker: sent.Marker,
-		closes: sent.Marker || p == nil || p.kind.IsAudio(), ids: &st.ids}
+		closes: sent.Marker || p == nil || p.kind.IsAudio(), ids: &st.ids, class: st.class, shed: &st.shed}
 	if sent.Fill || p == nil {
-		o.fill = true
+		o.fill, o.full = true, sent.Full
 		return true
 	}
 	o.packet, o.frameOffset = p, sent.FrameOffset
@@ -354,11 +387,7 @@ func (s *subscription) resend(sent *history.SentPacket) {
 	if sent.Fill {
 		f = st.formats[st.main]
 	} else {
-		l := s.pub.codecs.all()[sent.Layer>>layerBits].layers[sent.Layer&(1<<layerBits-1)].Load()
-		if l == nil {
-			return
-		}
-		if p = l.stored(sent.Source); p == nil {
+		if p = s.storedOf(sent); p == nil {
 			s.stats.Gone++
 			return
 		}
@@ -370,32 +399,47 @@ func (s *subscription) resend(sent *history.SentPacket) {
 	}
 	o := &st.packet
 	o.closes = true
+	if o.class == media {
+		o.class = repair
+	}
 	switch {
 	case st.repair != 0 && f.rtx != 0:
-		// RFC 4588 section 4: the original sequence number stands in front of the original payload; the RTX stream counts
-		// its own.
 		if o.fill {
 			return
 		}
-		n := rtxHeader + len(o.prefix)
-		st.prefix[0], st.prefix[1] = byte(sent.Sequence>>8), byte(sent.Sequence)
-		o.prefix = st.prefix[:n]
-		o.ssrc, o.pt, o.sequence = st.repair, f.rtx, st.repairNext
-		st.repairNext++
+		st.wrap(sent, f)
 	case st.stamps != nil:
 		// Without RTX the same SRTP index is used again. Under AES-GCM that is safe for the very same bytes only: anything
-		// else would use a nonce twice (RFC 7714 section 8.1).
-		m := &st.stamps[int(sent.Sequence)%len(st.stamps)]
-		if !m.used || m.sequence != sent.Sequence {
-			return
-		}
-		o.stamp, o.again = m, true
+		// else would use a nonce twice (RFC 7714 section 8.1). So it gets no transport-wide sequence number of its own, and
+		// the estimator is told not to learn from what is said of the old one ([bwe.Estimator.Again]). The egress refuses
+		// when the first one hasn't left yet, or is too long ago.
+		o.stamp, o.again = &st.stamps[int(sent.Sequence)%len(st.stamps)], true
 	default:
 		return
 	}
 	if st.egress.send(o) {
 		s.stats.Resent++
 	}
+}
+
+// storedOf returns the packet that was sent, with a reference for the caller; nil if it is gone.
+func (s *subscription) storedOf(sent *history.SentPacket) *packet {
+	l := s.pub.codecs.all()[sent.Layer>>layerBits].layers[sent.Layer&(1<<layerBits-1)].Load()
+	if l == nil {
+		return nil
+	}
+	return l.stored(sent.Source)
+}
+
+// wrap makes st.packet one of the RTX stream. RFC 4588 section 4: the original sequence number stands in front of the
+// original payload; the RTX stream counts its own.
+func (st *stream) wrap(sent *history.SentPacket, f format) {
+	o := &st.packet
+	n := rtxHeader + len(o.prefix)
+	st.prefix[0], st.prefix[1] = byte(sent.Sequence>>8), byte(sent.Sequence)
+	o.prefix = st.prefix[:n]
+	o.ssrc, o.pt, o.sequence = st.repair, f.rtx, st.repairNext
+	st.repairNext++
 }
 
 // keyframeRequested passes the subscriber's PLI or FIR on.
@@ -537,14 +581,26 @@ func (s *subscription) report(now time.Duration, wall time.Time) (out []rtcp.Pac
 // received notes a receiver report block on the subscription's stream.
 func (s *subscription) received(b *rtcp.ReceptionReport, now time.Duration, wall time.Time) {
 	// RFC 3550 section 6.4.1: round trip A - LSR - DLSR in the middle 32 bits of NTP time.
+	rtt := time.Duration(0)
 	if b.LastSenderReport != 0 {
 		d := uint32(forward.NTP(wall)>>16) - b.LastSenderReport - b.Delay
-		if rtt := time.Duration(d) * time.Second >> 16; d < 1<<31 && rtt < 10*time.Second {
+		if v := time.Duration(d) * time.Second >> 16; d < 1<<31 && v < 10*time.Second {
+			rtt = max(v, time.Microsecond)
 			s.p.observeRTT(rtt)
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if st := s.out; st != nil {
+		packets := b.LastSequenceNumber - st.reported
+		if st.reported == 0 {
+			packets = st.packets
+		}
+		st.reported = b.LastSequenceNumber
+		if packets < 1<<16 { // more is a receiver that began anew
+			st.egress.report(int(packets), b.FractionLost, rtt, now)
+		}
+	}
 	s.stats.Lost = int64(int32(b.TotalLost<<8) >> 8) // 24 bits, signed
 	s.stats.FractionLost = float64(b.FractionLost) / 256
 	if s.out != nil && s.out.clock != 0 {

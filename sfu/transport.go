@@ -62,7 +62,8 @@ func newTransport(p *Participant, target Target, publishes, subscribes bool) (*t
 	}
 	if subscribes {
 		t.out = newEgress(&t.sink, p.server.cfg.BatchDelay, p.server.now)
-		t.back = &returns{find: p.subscriptionOf, transport: t.transportFeedback, bitrate: t.estimated}
+		t.out.owner = p
+		t.back = &returns{find: p.subscriptionOf, transport: t.transportFeedback, bitrate: t.estimated, out: t.out}
 	}
 	pc, api, err := p.server.newPeer(target, p.cfg.FullICE, peerHooks{
 		buffers: t.buffer,
@@ -316,6 +317,7 @@ func (u *upward) Write(b []byte) (int, error) {
 	}
 	if t.back != nil {
 		t.back.rtcp(u.ssrc, pkts, now, time.Now())
+		t.back.raw(u.ssrc, b, now)
 	}
 	return len(b), nil
 }

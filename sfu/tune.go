@@ -124,3 +124,21 @@ func allowMixed(offer string) string {
 	}
 	return offer[:media+2] + line + offer[media+2:]
 }
+
+// offerCongestionFeedback offers RFC 8888 on each m-line of media, besides what Pion says there of feedback. Section 6: it
+// concerns all payload types. Where the answer has transport-wide feedback too, we take what comes.
+func offerCongestionFeedback(offer string) string {
+	var out strings.Builder
+	rest := offer
+	for {
+		at := strings.Index(rest, "\r\na=rtcp-mux\r\n")
+		if at < 0 {
+			out.WriteString(rest)
+			return out.String()
+		}
+		end := at + len("\r\na=rtcp-mux\r\n")
+		out.WriteString(rest[:end])
+		out.WriteString("a=rtcp-fb:* " + ccfb + "\r\n")
+		rest = rest[end:]
+	}
+}

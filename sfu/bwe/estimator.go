@@ -184,6 +184,21 @@ func (e *Estimator) Sent(p Packet) {
 	e.probes.sent(p.Probe, p.Size)
 }
 
+// Again notes that the very packet of that number left once more, bit for bit. It has no number of its own then, so that
+// what feedback says of the number from now on tells neither which of the two it means nor how long that took: it counts as
+// [Counts].Duplicate. The first one counts as lost, or else nobody would have asked for it.
+func (e *Estimator) Again(sequence uint16) {
+	s := e.sent.find(sequence)
+	if s == nil {
+		return
+	}
+	if s.fate == flying {
+		e.loss.packet(s.at, int(s.size), true)
+		e.probes.result(s, 0, true)
+	}
+	s.fate = again
+}
+
 // flying reports whether the latest packet still waits for feedback.
 func (e *Estimator) flying() bool {
 	if !e.sent.any {
@@ -246,7 +261,7 @@ func (e *Estimator) result(r Result) {
 			e.loss.packet(s.at, int(s.size), true)
 			e.probes.result(s, 0, true)
 		}
-	case s.fate == received:
+	case s.fate == received || s.fate == again:
 		e.counts.Duplicate++
 	default:
 		e.arrived(s, r.At)

@@ -25,6 +25,7 @@ const (
 	flying
 	lost
 	received
+	again
 )
 
 // record is a sent packet in 16 bytes.

@@ -144,6 +144,21 @@ func (f *Forwarder) SetPaused(paused bool) { f.paused = paused; f.stop() }
 // SetMuted stops or resumes it for the publisher's mute. Either of pause and mute is enough to stop.
 func (f *Forwarder) SetMuted(muted bool) { f.muted = muted; f.stop() }
 
+// Restart stops video until the next keyframe: of what was to be sent a part is missing.
+func (f *Forwarder) Restart() {
+	if !f.cfg.Kind.IsAudio() {
+		f.current = none
+	}
+}
+
+// Pad gives a padding-only packet the next sequence number. It leaves at the end of a frame only: a receiver takes it for
+// one of the packets of the frame that it comes in.
+func (f *Forwarder) Pad() uint16 {
+	out := f.seq.next
+	f.seq.next++
+	return out
+}
+
 func (f *Forwarder) stop() {
 	if f.paused || f.muted {
 		f.current = none

@@ -17,8 +17,8 @@ type SentPacket struct {
 	Marker      bool
 	// Rewrite: PictureID and TL0 were put into the payload.
 	Rewrite bool
-	// Fill: a padding-only packet.
-	Fill bool
+	// Fill: a padding-only packet; Full: with as much padding as it can have.
+	Fill, Full bool
 }
 
 // Sent is a ring of the latest packets of one subscription by outgoing sequence number.

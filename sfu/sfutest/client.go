@@ -52,6 +52,8 @@ type Client struct {
 type Options struct {
 	// Codecs restricts what the client supports; nil means Pion's defaults and audio RED.
 	Codecs func(*webrtc.MediaEngine) error
+	// Interceptors registers what sends feedback; nil means Pion's defaults, transport-wide feedback among them.
+	Interceptors func(*webrtc.MediaEngine, *interceptor.Registry) error
 	// Settings changes the setting engine.
 	Settings func(*webrtc.SettingEngine)
 	// Net is the client's network; nil means a host of its own in the virtual network.
@@ -140,10 +142,16 @@ func newPeer(o Options) (*webrtc.PeerConnection, error) {
 		return nil, err
 	}
 	r := &interceptor.Registry{}
-	if err := webrtc.RegisterDefaultInterceptors(m, r); err != nil {
-		return nil, err
+	interceptors := o.Interceptors
+	if interceptors == nil {
+		interceptors = func(m *webrtc.MediaEngine, r *interceptor.Registry) error {
+			if err := webrtc.RegisterDefaultInterceptors(m, r); err != nil {
+				return err
+			}
+			return webrtc.ConfigureTWCCHeaderExtensionSender(m, r)
+		}
 	}
-	if err := webrtc.ConfigureTWCCHeaderExtensionSender(m, r); err != nil {
+	if err := interceptors(m, r); err != nil {
 		return nil, err
 	}
 	e := webrtc.SettingEngine{LoggerFactory: quiet()}

@@ -95,6 +95,12 @@ func quiet() logging.LoggerFactory {
 // host adds one more host.
 func (n *Network) host() (*vnet.Net, string) {
 	n.t.Helper()
+	return n.hostBehind(nil)
+}
+
+// hostBehind adds one more host, behind what wrap makes of its network interface.
+func (n *Network) hostBehind(wrap func(vnet.NIC) (vnet.NIC, error)) (*vnet.Net, string) {
+	n.t.Helper()
 	i := n.hosts.Add(1)
 	ip := fmt.Sprintf("10.0.%d.%d", 1+i/200, 10+i%200)
 	virtual.Lock()
@@ -103,7 +109,13 @@ func (n *Network) host() (*vnet.Net, string) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	if err := n.router.AddNet(host); err != nil {
+	nic := vnet.NIC(host)
+	if wrap != nil {
+		if nic, err = wrap(nic); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+	if err := n.router.AddNet(nic); err != nil {
 		n.t.Fatal(err)
 	}
 	return host, ip

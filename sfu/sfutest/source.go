@@ -41,6 +41,7 @@ type Source struct {
 	// requests received.
 	Frames, Keyframes, PLIs atomic.Int64
 	level                   atomic.Int32
+	fill                    atomic.Int32
 
 	stop chan struct{}
 	done sync.WaitGroup
@@ -101,6 +102,7 @@ func newLayerSource(t *webrtc.TrackLocalStaticRTP, rid string) *layerSource {
 
 func (c *Client) source(id string) *Source {
 	s := &Source{c: c, ID: id, stop: make(chan struct{})}
+	s.fill.Store(filler)
 	c.mu.Lock()
 	c.sources = append(c.sources, s)
 	c.mu.Unlock()
@@ -242,7 +244,7 @@ func (s *Source) frame(l *layerSource, index int, mid string, ids map[string]uin
 		if id := ids[sdp.SDESRTPStreamIDURI]; id != 0 && l.rid != "" {
 			_ = p.SetExtension(id, []byte(l.rid))
 		}
-		p.Payload = payloadOf(s.ID, index, l.frame, i, d, filler)
+		p.Payload = payloadOf(s.ID, index, l.frame, i, d, int(s.fill.Load()))
 		_ = l.track.WriteRTP(&p)
 		l.sequence++
 	}
@@ -265,6 +267,9 @@ func (s *Source) Resume() { s.mu.Lock(); s.paused = false; s.mu.Unlock() }
 
 // Level sets the audio level, in -dBov.
 func (s *Source) Level(l int) { s.level.Store(int32(l)) }
+
+// Fill sets how many bytes each packet of video carries without a meaning, 0–1100.
+func (s *Source) Fill(bytes int) { s.fill.Store(int32(bytes)) }
 
 // Layer switches one simulcast layer on or off.
 func (s *Source) Layer(index int, on bool) {
