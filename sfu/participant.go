@@ -61,8 +61,11 @@ type Participant struct {
 	work      sync.WaitGroup
 
 	reports *alarm
-	asking  *alarm          // see negotiation.unanswered; nil with two peer connections
-	quality connectionMeter // used by the sweep alone
+	sharing *allocation
+	// speaking: the room's loudest speaker, or the last one.
+	speaking atomic.Bool
+	asking   *alarm          // see negotiation.unanswered; nil with two peer connections
+	quality  connectionMeter // used by the sweep alone
 
 	clockMu sync.Mutex
 	clock   forward.SenderClock
@@ -81,6 +84,7 @@ func (s *Server) Join(cfg ParticipantConfig) (*Participant, error) {
 		tracks: newAnnounced(), subs: map[string]*subscription{}, bySSRC: map[uint32]*subscription{}, done: make(chan struct{})}
 	p.nego.p = p
 	p.reports = newAlarm(s.now, p.sendReports)
+	p.sharing = newAllocation(p)
 	if err := s.enter(p); err != nil {
 		return nil, err
 	}
@@ -137,6 +141,7 @@ func (p *Participant) Close() {
 		}
 		p.server.leave(p)
 		p.reports.stop()
+		p.sharing.alarm.stop()
 		if p.asking != nil {
 			p.asking.stop()
 		}
