@@ -1,6 +1,484 @@
 package sfu
 
-import "time"
+import (
+	"sync"
+	"time"
 
-// budget is told what may be sent to the participant, in bit/s on the wire, whenever that changes and a few times a second.
-func (p *Participant) budget(_ time.Duration, target int64) { p.budgeted.Store(target) }
+	"anytime/sfu/alloc"
+	"anytime/sfu/forward"
+)
+
+// What the path to a participant takes is shared out among its subscriptions:
+//
+//  1. Whoever estimates the path calls [Participant.budget]. What changes what is wanted or what there is (settings, mute,
+//     a layer that starts or stops) calls share at once; the alarm calls it a few times per second.
+//  2. offer.go: each publication tells its layers with their measured bitrates, once for all its subscribers.
+//  3. [anytime/sfu/alloc.Allocator] gives each subscription its target.
+//  4. The forwarders follow (apply). Who gets nothing is told so by [StreamPaused]. Keyframes are asked for where a target
+//     needs one.
+//  5. [Participant.want] tells how much more would be of use, so that probes look for it.
+//
+// What publishers are asked to send doesn't depend on it: a layer is sent while anybody wishes it, whatever the estimates
+// are (follow.go). Otherwise a layer couldn't be had at the moment when there is room for it.
+const (
+	// shareInterval is how often the shares are looked at when nothing else calls for it.
+	shareInterval = 250 * time.Millisecond
+	// descentCheck is when it is looked at whether a stream of several layers has gone down as told, or needs a keyframe.
+	descentCheck = 50 * time.Millisecond
+	// A participant of whose path nothing is known gets each video in the lowest layer, so that the first pictures come at
+	// once and over any path. Who tells nothing of it for startTime, as no browser does, has no limit from then on.
+	startTime = 1500 * time.Millisecond
+	// eagerTime is how long a subscription climbs as fast as the estimate grows.
+	eagerTime = 5 * time.Second
+	// unlimited is more than any path takes, in bits per second.
+	unlimited = 1 << 40
+	// moreWanted is by how much more than is wanted is asked for, in percent.
+	moreWanted = 10
+	// audioOverhead is what an audio packet has on the wire around its payload, in bytes: RTP with its extensions besides.
+	audioOverhead = packetOverhead + 24
+)
+
+// allocation is a participant's bandwidth and who gets how much of it.
+type allocation struct {
+	p     *Participant
+	alarm *alarm
+
+	mu        sync.Mutex
+	allocator *alloc.Allocator
+	shares    []*share
+	videos    int
+	now       time.Duration
+	began     time.Duration // the first video came
+	started   bool
+	known     bool // there is an estimate
+	estimate  int64
+	sending   int64 // what the layers that are being forwarded cost
+	summary   alloc.Summary
+	changed   []*alloc.Subscription // scratch
+}
+
+// share is one subscription's part in it. Guarded by the allocation.
+type share struct {
+	s     *subscription
+	sub   *alloc.Subscription
+	pub   *publication // whose layers the offer has, nil for none
+	offer offer
+	input alloc.Input
+	cost  int64 // of what is being forwarded
+	audio audioRate
+}
+
+func newAllocation(p *Participant) *allocation {
+	a := &allocation{p: p, allocator: alloc.New(alloc.Config{Eager: eagerTime})}
+	a.alarm = newAlarm(p.server.now, a.tick)
+	return a
+}
+
+// budget sets the estimate of what the path to the participant takes, in bits per second of server time now. The first
+// call says that the path is known: it should wait until feedback has come.
+func (p *Participant) budget(now time.Duration, target int64) {
+	a := p.sharing
+	a.mu.Lock()
+	urgent := !a.known || target < max(a.summary.Used, a.sending)
+	a.known, a.estimate = true, max(target, 0)
+	a.mu.Unlock()
+	if urgent { // a higher one can wait for the next time: climbs take seconds
+		a.share(now)
+	}
+}
+
+// add takes a subscription that is fed; one that is known already stays.
+func (a *allocation) add(s *subscription, now time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s.share != nil {
+		return
+	}
+	s.mu.Lock()
+	ready := s.fed && !s.ended && s.out != nil
+	s.mu.Unlock()
+	if !ready {
+		return
+	}
+	in := alloc.Input{Kind: alloc.Kind(s.pub.cfg.Kind)}
+	sub, err := a.allocator.Add(in)
+	if err != nil { // there can't be as many subscriptions
+		a.p.log.Error("sharing bandwidth out", "track", s.pub.id, "error", err)
+		return
+	}
+	s.share = &share{s: s, sub: sub, input: in}
+	a.shares = append(a.shares, s.share)
+	if s.pub.cfg.Kind == Video {
+		if a.videos++; !a.started {
+			a.started, a.began = true, max(now, a.now)
+		}
+		a.alarm.at(now + shareInterval)
+	}
+}
+
+// remove forgets a subscription.
+func (a *allocation) remove(s *subscription) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, sh := range a.shares {
+		if sh.s == s {
+			a.allocator.Remove(sh.sub)
+			a.shares = append(a.shares[:i], a.shares[i+1:]...)
+			if s.pub.cfg.Kind == Video {
+				a.videos--
+			}
+			return
+		}
+	}
+}
+
+// tick is the alarm.
+func (a *allocation) tick(now time.Duration) (next time.Duration) {
+	a.share(now)
+	a.mu.Lock()
+	videos, more := a.videos, a.more(now)
+	a.mu.Unlock()
+	if videos == 0 {
+		return 0
+	}
+	a.p.want(more)
+	return now + shareInterval
+}
+
+// budgetAt returns what there is to share out. Called with a.mu held.
+func (a *allocation) budgetAt(now time.Duration) (bits int64, starting bool) {
+	if a.known {
+		return a.estimate, false
+	}
+	return unlimited, a.started && now-a.began < startTime
+}
+
+// more returns what the allocation would use if it could, 0 if that is no more than it does. Called with a.mu held.
+func (a *allocation) more(now time.Duration) (bits int64) {
+	if _, starting := a.budgetAt(now); starting {
+		for _, sh := range a.shares {
+			if r := sh.sub.Result(); r.Wanted != alloc.None {
+				cost, _ := sh.offer.best(r.Wanted.Spatial)
+				bits += cost
+			}
+		}
+	} else if bits = a.summary.Wanted; bits <= a.summary.Used {
+		return 0
+	}
+	return bits + bits*moreWanted/100
+}
+
+// share shares out what there is, and has the forwarders follow. It is called without locks.
+func (a *allocation) share(now time.Duration) {
+	var buffer [8]needed
+	keyframes := buffer[:0]
+	a.mu.Lock()
+	a.now = max(a.now, now)
+	now = a.now
+	budget, starting := a.budgetAt(now)
+	a.sending = 0
+	for _, sh := range a.shares {
+		sh.look(now, starting)
+		sh.sub.Set(sh.input)
+		a.sending += sh.cost
+	}
+	a.changed = a.allocator.Update(now, budget, a.changed[:0])
+	a.summary = a.allocator.Summary()
+	d := descent{congested: a.sending > budget, spare: budget - a.summary.Used}
+	for _, sh := range a.shares {
+		keyframes = sh.apply(now, &d, keyframes)
+	}
+	a.mu.Unlock()
+	if d.pending {
+		a.alarm.at(now + descentCheck)
+	}
+	for _, k := range keyframes {
+		k.request(now)
+	}
+}
+
+// look gathers what the allocator is to know. Of a participant that is starting only the lowest layers count.
+func (sh *share) look(now time.Duration, starting bool) {
+	s, in := sh.s, &sh.input
+	s.mu.Lock()
+	set, st := s.settings, s.out
+	sh.pub = nil
+	if st != nil && !s.ended {
+		if sh.pub = st.source; sh.pub == nil {
+			sh.pub = st.next
+		}
+	}
+	sent := uint64(0)
+	if st != nil {
+		sent = s.stats.Bytes + s.stats.Packets*audioOverhead
+	}
+	s.mu.Unlock()
+	in.Disabled, in.Muted = set.Disabled, s.pub.muted.Load()
+	if s.pub.cfg.Kind == Audio {
+		sh.cost = sh.audio.observe(now, sent)
+		in.Layers[0].Temporal[0] = alloc.Cell{Bitrate: uint32(max(sh.cost, 1)), Live: true}
+		return
+	}
+	in.Priority, in.Width, in.Height, in.FPS = set.Priority, set.Width, set.Height, set.FPS
+	in.Source = alloc.SourceOf(s.pub.cfg.Still, s.pub.owner.speaking.Load(), set.Width, set.Height)
+	sh.cost = 0
+	if sh.pub == nil {
+		in.Quality, in.Layers = min(set.Quality, 2), alloc.Layers{}
+		return
+	}
+	sh.offer = sh.pub.offer(now)
+	in.Quality = min(set.Quality, 2)
+	if n := sh.offer.spatials; n > 0 {
+		in.Quality = uint8(max(int(in.Quality)+int(n)-3, 0))
+	}
+	in.Layers = sh.offer.layers
+	if starting {
+		if _, lowest := sh.offer.best(0); lowest >= 0 {
+			only := sh.offer
+			only.only(lowest)
+			in.Layers = only.layers
+		}
+	}
+	s.mu.Lock()
+	if st := s.out; st != nil && st.source == sh.pub && st.forwarder != nil {
+		sh.cost = sh.offer.cost(sh.offer.forwarded(st.forwarder, st.temporal))
+	}
+	s.mu.Unlock()
+}
+
+// descent is what the way down needs to know when more is being sent than there is.
+type descent struct {
+	congested bool
+	// spare is what the targets leave of the budget, in bits per second.
+	spare int64
+	// pending: a stream of several layers goes down, if it can do so without a keyframe.
+	pending bool
+}
+
+// apply has the subscription follow its target, and appends the keyframes that this takes.
+func (sh *share) apply(now time.Duration, d *descent, keyframes []needed) []needed {
+	s := sh.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.out
+	if st == nil || s.ended {
+		return keyframes
+	}
+	r := sh.sub.Result()
+	s.allotted = r
+	if s.pub.cfg.Kind == Audio {
+		return keyframes
+	}
+	s.starve(r.Paused(), now)
+	if sh.pub == nil || st.source != sh.pub && st.next != sh.pub {
+		return keyframes // another codec has taken over meanwhile
+	}
+	if st.source == sh.pub && st.forwarder != nil {
+		if n := sh.aim(st.forwarder, r, d, now); n.layer != nil {
+			keyframes = append(keyframes, n)
+		}
+	}
+	if st.next != nil {
+		if n := st.aimNext(s.settings, r.Bitrate, now); n.layer != nil {
+			keyframes = append(keyframes, n)
+		}
+	}
+	return keyframes
+}
+
+// starve pauses and resumes the stream for want of bandwidth, and tells the subscriber of a pause. That the stream flows
+// again is told by its first packet. Called with s.mu held.
+func (s *subscription) starve(paused bool, now time.Duration) {
+	if paused == s.starved {
+		return
+	}
+	s.starved = paused
+	s.out.each(func(f *forward.Forwarder) { f.SetPaused(s.settings.Disabled || paused) })
+	if !paused {
+		s.pause.expect(now)
+	} else if !s.pause.told {
+		s.tellPaused(true)
+	}
+}
+
+// aim sets the target of the codec that is being forwarded, and returns the keyframe that this takes. Called with s.mu
+// held.
+func (sh *share) aim(f *forward.Forwarder, r alloc.Result, d *descent, now time.Duration) needed {
+	st, o := sh.s.out, &sh.offer
+	t := r.Target
+	if t == alloc.None {
+		if r.Why != alloc.Unsent || f.Current() >= 0 {
+			return needed{} // what has fallen silent may go on where it was
+		}
+		t = r.Wanted // it waits for that
+	}
+	was, told := o.forwarded(f, st.temporal)
+	st.temporal = o.temporal(t.Spatial, t.Temporal)
+	f.SetTarget(o.target(t.Spatial, st.temporal))
+	f.SetSpatial(sh.spatial(t.Spatial))
+	layer, waits := f.NeedsKeyframe()
+	if was >= 0 && was != int(t.Spatial) && r.Target != alloc.None && sh.cost > r.Bitrate {
+		sh.descend(f, r, d, was, told, waits)
+	}
+	if !waits {
+		return needed{}
+	}
+	n := needed{layer: sh.pub.layers[layer].Load(), newcomer: f.Current() < 0}
+	for ; n.layer == nil && layer > 0 && n.newcomer; layer-- {
+		n.layer = sh.pub.layers[layer-1].Load() // it begins with any up to its target
+	}
+	return n
+}
+
+// descend decides what is sent of the layer before, which costs more, until the lower one has come. While the path takes
+// less than is being sent its queue grows: then the layer before goes on with as few of its frames as there is room for,
+// or stops at once. What is in the queue is still shown meanwhile, and the keyframe that follows doesn't wait behind more
+// of the same. Otherwise it goes on.
+func (sh *share) descend(f *forward.Forwarder, r alloc.Result, d *descent, was, told int, waits bool) {
+	st, o := sh.s.out, &sh.offer
+	switch {
+	case !waits:
+		d.pending = d.pending || o.spatials > 0
+		return
+	case d.congested:
+		for ; told >= 0; told = min(told, alloc.MaxTemporal) - 1 {
+			if more := o.cost(was, told) - r.Bitrate; more <= d.spare {
+				d.spare -= max(more, 0)
+				break
+			}
+		}
+	}
+	if told < 0 {
+		f.SetTarget(-1, 0) // stops
+		st.forsaken.all = true
+	}
+	st.temporal = max(told, 0)
+	f.SetTarget(o.target(r.Target.Spatial, st.temporal))
+}
+
+// forsaken are the packets of a stream that aren't sent again: those of a layer that was stopped because the path takes
+// less. It would be busy with them for as long as the picture stands still, and the keyframe that follows does without.
+type forsaken struct {
+	all     bool // all that has been sent
+	some    bool // all before next
+	next    uint16
+	packets uint32 // sent before next
+}
+
+// until says that a stream begins anew with a packet of that sequence number, after so many packets.
+func (f *forsaken) until(sequence uint16, packets uint32) {
+	if f.all {
+		*f = forsaken{some: true, next: sequence, packets: packets}
+	}
+}
+
+// has reports whether a packet is forsaken; packets have been sent in all.
+func (f *forsaken) has(sequence uint16, packets uint32) bool {
+	return f.all || f.some && packets-f.packets <= sentVideoPackets && int16(sequence-f.next) < 0
+}
+
+// target returns what layer i of the offer is to [forward.Forwarder.SetTarget].
+func (o *offer) target(i int8, temporal int) (layer, limit int) {
+	if o.spatials > 0 {
+		return int(o.stream), temporal
+	}
+	return int(i), temporal
+}
+
+// spatial returns what layer i of the offer is to [forward.Forwarder.SetSpatial].
+func (sh *share) spatial(i int8) int {
+	if sh.offer.spatials > 0 {
+		return int(i)
+	}
+	return sh.pub.spatialWish(int(i), sh.s.settings)
+}
+
+// aimNext sets the target of the codec that is to take over: what costs no more than the one before does. Called with s.mu
+// held.
+func (st *stream) aimNext(set SubscriptionSettings, bits int64, now time.Duration) needed {
+	pub, f := st.next, st.nextForwarder
+	o := pub.offer(now)
+	in := alloc.Input{Width: set.Width, Height: set.Height, Quality: min(set.Quality, 2), Layers: o.layers}
+	_, to := o.best(0)
+	for i := to + 1; i > 0 && i <= in.Wish().Spatial; i++ {
+		if c := &o.layers[i].Temporal[0]; c.Live && o.cost(int(i), forward.AllTemporal) <= bits {
+			to = i
+		}
+	}
+	if to < 0 {
+		to = in.Wish().Spatial
+	}
+	f.SetTarget(o.target(to, forward.AllTemporal))
+	f.SetSpatial(forward.AllSpatial)
+	if o.spatials > 0 {
+		f.SetSpatial(int(to))
+	}
+	if layer, waits := f.NeedsKeyframe(); waits {
+		return needed{layer: pub.layers[layer].Load(), newcomer: f.Current() < 0}
+	}
+	return needed{}
+}
+
+// audioRate measures what an audio subscription is sent: gating, silence and redundancy are in it.
+type audioRate struct {
+	at   time.Duration
+	sent uint64
+	bits int64
+	any  bool
+}
+
+// observe takes how many bytes have been sent in all, and returns the bits per second of the last second or so.
+func (r *audioRate) observe(now time.Duration, sent uint64) int64 {
+	switch elapsed := now - r.at; {
+	case !r.any || sent < r.sent:
+		*r = audioRate{at: now, sent: sent, any: true}
+	case elapsed >= shareInterval/2:
+		bits := int64(sent-r.sent) * 8 * int64(time.Second/time.Millisecond) / int64(elapsed/time.Millisecond)
+		r.bits += (bits - r.bits) * int64(elapsed/time.Millisecond) / int64((elapsed+time.Second)/time.Millisecond)
+		r.at, r.sent = now, sent
+	}
+	return r.bits
+}
+
+// attend notes the room's active speakers, the loudest first: the video of the loudest is the last to suffer. Who spoke
+// last counts as long as nobody else does.
+func (r *room) attend(list []Speaker, now time.Duration) {
+	if len(list) == 0 || !list[0].Active {
+		return
+	}
+	r.mu.Lock()
+	old, speaker := r.speaker, r.participants[list[0].ID]
+	if speaker == nil || speaker == old {
+		r.mu.Unlock()
+		return
+	}
+	r.speaker = speaker
+	r.mu.Unlock()
+	speaker.speaking.Store(true)
+	speaker.regard(now)
+	if old != nil {
+		old.speaking.Store(false)
+		old.regard(now)
+	}
+}
+
+// regard has the subscribers of the participant's videos share anew soon.
+func (p *Participant) regard(now time.Duration) {
+	p.mu.Lock()
+	pubs := append([]*publication(nil), p.tracks.order...)
+	p.mu.Unlock()
+	for _, pub := range pubs {
+		if pub.cfg.Kind != Video || pub.index > 0 {
+			continue
+		}
+		for _, s := range pub.subscriptions() {
+			s.p.sharing.alarm.at(now)
+		}
+	}
+}
+
+func (a *allocation) snapshot() BandwidthStats {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return BandwidthStats{Estimate: a.estimate, Used: a.summary.Used, Wanted: a.summary.Wanted, Need: a.summary.Need, Paused: a.summary.Paused}
+}

@@ -373,7 +373,7 @@ func (c *congestion) update(now time.Duration) (next time.Duration) {
 	c.lead().Update(now)
 	c.apply(now)
 	estimate := c.estimate
-	tell := c.news(now)
+	tell := c.heard+c.reported > 0 && c.news(now) // before there was feedback, the path isn't known
 	if tell {
 		c.told, c.toldAt = estimate.Target, now
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"anytime/sfu/codec"
+	"anytime/sfu/forward"
 
 	"github.com/pion/interceptor/pkg/twcc"
 	"github.com/pion/rtcp"
@@ -186,6 +187,8 @@ func withDownlink(t *testing.T, s section, k *narrow, f func(t *testing.T, d *do
 		d.sub.out.announced = true
 		e.start()
 		video.feed(d.sub)
+		d.p.sharing.remove(d.sub) // all goes through, whatever the budget
+		d.sub.out.forwarder.SetTarget(0, forward.AllTemporal)
 		d.v = feed{ssrc: 7, pt: 96, mid: "0"}
 		f(t, d)
 	})
@@ -249,6 +252,13 @@ func (d *downlink) receive(p rtcp.Packet) {
 	}
 }
 
+// budget is what the allocation was told.
+func (d *downlink) budget() int64 {
+	d.p.sharing.mu.Lock()
+	defer d.p.sharing.mu.Unlock()
+	return d.p.sharing.estimate
+}
+
 func (d *downlink) congestion() CongestionStats { return d.down.out.congestion(d.server.now()) }
 
 func TestEstimateFollowsTheLink(t *testing.T) {
@@ -264,7 +274,7 @@ func TestEstimateFollowsTheLink(t *testing.T) {
 		if before.RTT < 60*ms || before.RTT > 150*ms || d.p.rtt() != before.RTT {
 			t.Errorf("a round trip of %v, and %v of the participant", before.RTT, d.p.rtt())
 		}
-		if got := d.p.budgeted.Load(); got != before.Target {
+		if got := d.budget(); got != before.Target {
 			t.Errorf("the allocation has %d, the target is %d", got, before.Target)
 		}
 		k.setRate(500_000)
@@ -272,7 +282,7 @@ func TestEstimateFollowsTheLink(t *testing.T) {
 		fits := time.Duration(0)
 		for range 40 {
 			// What the allocation does: a layer that fits.
-			bits := float64(d.p.budgeted.Load())
+			bits := float64(d.budget())
 			if bits < 1.8e6 {
 				bits = min(bits*0.9, 400_000)
 			} else {
@@ -293,7 +303,7 @@ func TestEstimateFollowsTheLink(t *testing.T) {
 		d.p.want(2_000_000)
 		k.setRate(3e6)
 		for range 80 {
-			d.run(100*ms, min(1.8e6, 0.9*float64(d.p.budgeted.Load())))
+			d.run(100*ms, min(1.8e6, 0.9*float64(d.budget())))
 		}
 		if back := d.congestion(); back.Target < 1_900_000 {
 			t.Errorf("8 s after the link came back: %+v", back)
@@ -445,7 +455,7 @@ func TestReceiverReportsAlone(t *testing.T) {
 		d.reports = true
 		d.p.want(2_000_000)
 		for range 300 {
-			d.run(100*ms, min(1.8e6, 0.9*float64(d.p.budgeted.Load())))
+			d.run(100*ms, min(1.8e6, 0.9*float64(d.budget())))
 		}
 		c := d.congestion()
 		if c.Source != ByReports || c.Target < 400_000 || c.Target > 1_500_000 {
@@ -454,7 +464,7 @@ func TestReceiverReportsAlone(t *testing.T) {
 		lost := k.lost
 		now := d.server.now()
 		for range 100 {
-			d.run(100*ms, min(1.8e6, 0.9*float64(d.p.budgeted.Load())))
+			d.run(100*ms, min(1.8e6, 0.9*float64(d.budget())))
 		}
 		if rate := k.bitsBetween(now, d.server.now()); rate > 1.2e6 {
 			t.Errorf("%.0f bit/s over 1 Mbit/s, %d packets lost", rate, k.lost-lost)

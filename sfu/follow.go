@@ -14,13 +14,13 @@ func (s *subscription) start(pub *publication) {
 	pub.mu.Unlock()
 	st.first.Kind, st.first.ClockRate = main.kind, main.clock
 	st.source, st.main, st.clock = pub, main.pt, main.clock
-	st.forwarder = s.newForwarder(st.first)
+	st.forwarder, st.temporal = s.newForwarder(st.first), forward.AllTemporal
 }
 
 // newForwarder makes a forwarder that is stopped where the subscription is. Called with s.mu held.
 func (s *subscription) newForwarder(cfg forward.Config) *forward.Forwarder {
 	f := forward.New(cfg)
-	f.SetPaused(s.settings.Disabled)
+	f.SetPaused(s.settings.Disabled || s.starved)
 	f.SetMuted(s.pub.muted.Load())
 	return f
 }
@@ -40,7 +40,7 @@ func (s *subscription) wait(pub *publication) {
 func (s *subscription) switched() {
 	st := s.out
 	st.source, st.forwarder = st.next, st.nextForwarder
-	st.next, st.nextForwarder = nil, nil
+	st.next, st.nextForwarder, st.temporal = nil, nil, forward.AllTemporal
 	st.source.mu.Lock()
 	st.main, st.clock = st.source.format.pt, st.source.format.clock
 	st.source.mu.Unlock()

@@ -20,6 +20,15 @@ type frameRates struct {
 	measured bool
 }
 
+// packet counts a packet that arrived at now. It reports whether the rates have changed much.
+func (r *frameRates) packet(p *forward.Packet, now time.Duration) (changed bool) {
+	d := &p.Descriptor
+	if dep := &p.Dependency; dep.Structure != nil && d.Kind != codec.VP8 {
+		d = &codec.Descriptor{FrameStart: dep.First, HasTemporal: true, Temporal: dep.Temporal, Spatial: dep.Spatial}
+	}
+	return r.frame(d, now)
+}
+
 // frame counts a packet that arrived at now. It reports whether the rates have changed much.
 func (r *frameRates) frame(d *codec.Descriptor, now time.Duration) (changed bool) {
 	if !d.FrameStart || !d.HasTemporal || d.Temporal > forward.AllTemporal || d.Spatial > 0 {
@@ -52,27 +61,4 @@ func (r *frameRates) close(elapsed time.Duration) (changed bool) {
 	changed = changed || highest != r.highest || !r.measured
 	r.highest, r.measured = highest, true
 	return changed
-}
-
-// rateTolerance is by how much a temporal layer may fall short of what is wanted: 15 a second are never quite that.
-const rateTolerance = 0.9
-
-// temporalFor returns the lowest temporal layer that brings fps pictures a second, [forward.AllTemporal] if none does or
-// the rates aren't known.
-func (r *frameRates) temporalFor(fps uint32) int {
-	if !r.measured || fps == 0 {
-		return forward.AllTemporal
-	}
-	for i := range r.highest {
-		if r.rates[i] >= rateTolerance*float64(fps) {
-			return int(i)
-		}
-	}
-	return forward.AllTemporal
-}
-
-func (l *layer) temporalFor(fps uint32) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.pictures.temporalFor(fps)
 }

@@ -265,7 +265,11 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 	}
 	first := l.seen.Swap(int64(max(at, 1))) == 0
 	l.missed.Store(0)
-	changed := l.silent.Swap(false) || first || rates || l.structure.Load() != structure || l.spatial.Load() != layers
+	began := l.silent.Swap(false) || first
+	if began {
+		l.resumed.Store(int64(at))
+	}
+	changed := began || rates || l.structure.Load() != structure || l.spatial.Load() != layers
 	if f.Marker && !rtx {
 		changed = l.outrun(at) || changed
 	}
@@ -338,7 +342,7 @@ func (l *layer) store(p *packet, sequence uint16, at time.Duration, repaired boo
 			p.release()
 		}
 		l.releaseEvicted()
-		rates = l.pictures.frame(&p.forward.Descriptor, at)
+		rates = l.pictures.packet(&p.forward, at)
 	}
 	l.mu.Unlock()
 	if overflow {

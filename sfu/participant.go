@@ -38,8 +38,8 @@ type Participant struct {
 	channels  atomic.Int64 // data channels the client opened
 	badRTCP   atomic.Uint64
 	roundTrip atomic.Int64 // smoothed, 0 = unknown
-	// estimatedRTT is that of the estimator, 0 = unknown. wanted and budgeted are between it and the allocation, in bit/s.
-	estimatedRTT, wanted, budgeted atomic.Int64
+	// estimatedRTT is that of the estimator, 0 = unknown. wanted is what the allocation told it, in bit/s.
+	estimatedRTT, wanted atomic.Int64
 
 	// transports by target; the publisher's is made by the first offer.
 	transports [2]atomic.Pointer[transport]
@@ -63,8 +63,11 @@ type Participant struct {
 	work      sync.WaitGroup
 
 	reports *alarm
-	asking  *alarm          // see negotiation.unanswered; nil with two peer connections
-	quality connectionMeter // used by the sweep alone
+	sharing *allocation
+	// speaking: the room's loudest speaker, or the last one.
+	speaking atomic.Bool
+	asking   *alarm          // see negotiation.unanswered; nil with two peer connections
+	quality  connectionMeter // used by the sweep alone
 
 	clockMu sync.Mutex
 	clock   forward.SenderClock
@@ -83,6 +86,7 @@ func (s *Server) Join(cfg ParticipantConfig) (*Participant, error) {
 		tracks: newAnnounced(), subs: map[string]*subscription{}, bySSRC: map[uint32]*subscription{}, done: make(chan struct{})}
 	p.nego.p = p
 	p.reports = newAlarm(s.now, p.sendReports)
+	p.sharing = newAllocation(p)
 	if err := s.enter(p); err != nil {
 		return nil, err
 	}
@@ -139,6 +143,7 @@ func (p *Participant) Close() {
 		}
 		p.server.leave(p)
 		p.reports.stop()
+		p.sharing.alarm.stop()
 		if p.asking != nil {
 			p.asking.stop()
 		}

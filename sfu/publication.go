@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"anytime/sfu/alloc"
 	"anytime/sfu/codec"
 	"anytime/sfu/forward"
 	"anytime/sfu/history"
@@ -91,6 +92,7 @@ type publication struct {
 	started atomic.Pointer[[]*subscription]
 	layers  [forward.MaxLayers]atomic.Pointer[layer]
 	muted   atomic.Bool
+	offers  offers
 
 	mu       sync.Mutex
 	ready    bool // the codec is known: format is set
@@ -345,41 +347,21 @@ func (pub *publication) deliver(p *packet) {
 
 // retarget lets every subscription choose its layer again: one came or went.
 func (pub *publication) retarget(now time.Duration) {
+	pub.offers.stale.Store(true)
 	for _, s := range *pub.started.Load() {
 		s.retarget(now)
 	}
 }
 
-// nearest returns the layer to forward when want is wanted: the highest not above it that is being sent, else the lowest
-// above it, else want itself.
-func (pub *publication) nearest(want int, now time.Duration) int {
-	for i := min(want, forward.MaxLayers-1); i >= 0; i-- {
-		if l := pub.layers[i].Load(); l != nil && l.live(now) {
-			return i
-		}
-	}
-	for i := want + 1; i < forward.MaxLayers; i++ {
-		if l := pub.layers[i].Load(); l != nil && l.live(now) {
-			return i
-		}
-	}
-	return want
-}
-
 // wish returns the layer that settings ask for.
 func (pub *publication) wish(set SubscriptionSettings) int {
-	layers := pub.sizes()
-	if set.Width == 0 || set.Height == 0 || len(layers) == 0 {
-		return int(min(set.Quality, 2))
-	}
-	// Sizes turn with the device, so compare the longer and the shorter side.
-	long, short := max(set.Width, set.Height), min(set.Width, set.Height)
-	for _, l := range layers {
-		if max(l.Width, l.Height) >= long && min(l.Width, l.Height) >= short {
-			return int(l.Quality)
+	in := alloc.Input{Width: set.Width, Height: set.Height, Quality: min(set.Quality, 2)}
+	for _, l := range pub.sizes() {
+		if int(l.Quality) < len(in.Layers) {
+			in.Layers[l.Quality].Width, in.Layers[l.Quality].Height = l.Width, l.Height
 		}
 	}
-	return int(layers[len(layers)-1].Quality)
+	return int(in.Wish().Spatial)
 }
 
 // sizes are the layers with their sizes. livekit-client doesn't say those of a backup codec: its encoder scales as the first
@@ -431,6 +413,7 @@ type layer struct {
 	keyframes keyframeRequests
 	seen      atomic.Int64 // server time of the latest packet, 0 = none yet
 	silent    atomic.Bool  // subscribers have been moved away
+	resumed   atomic.Int64 // server time of the first packet, or of the first after a silence
 	missed    atomic.Int32 // pictures that other layers sent since seen
 	spatial   atomic.Int32 // how many spatial layers the stream holds, 0 while it doesn't say
 	structure atomic.Pointer[codec.Structure]

@@ -8,7 +8,8 @@ import (
 )
 
 // room is the set of participants that may subscribe to each other. Locks are taken in the order server, participant
-// (negotiation), room, publication, subscription, layer, egress; nothing below calls upwards.
+// (negotiation), room, allocation (of a participant), subscription, offers (of a publication), publication, layer, egress;
+// nothing below calls upwards.
 type room struct {
 	name string
 
@@ -16,6 +17,7 @@ type room struct {
 	participants map[string]*Participant
 	guests       map[*Participant]bool // who are elsewhere and whose tracks are shown here
 	publications map[string]*publication
+	speaker      *Participant // the loudest, or who was it last
 
 	levels   sync.Mutex // guards detector and its tracks
 	detector *speakers.Detector
@@ -51,6 +53,10 @@ func (r *room) remove(p *Participant) int {
 		delete(r.participants, p.cfg.ID)
 	}
 	delete(r.guests, p)
+	if r.speaker == p {
+		r.speaker = nil
+		p.speaking.Store(false)
+	}
 	return len(r.participants) + len(r.guests)
 }
 

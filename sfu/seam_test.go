@@ -89,6 +89,9 @@ func (st *stage) participant(id string) *Participant {
 	p.nego.p = p
 	p.nego.outstanding = true // nothing is ever offered
 	p.reports = newAlarm(st.server.now, func(time.Duration) time.Duration { return 0 })
+	p.sharing = newAllocation(p)
+	p.sharing.alarm.stop() // time is the test's
+	p.budget(0, unlimited)
 	return p
 }
 

@@ -209,8 +209,11 @@ func (s *Server) watchSpeakers() {
 		s.mu.Unlock()
 		now := s.now()
 		for _, r := range rooms {
-			if list, changed := r.speakersAt(now); changed && s.cfg.Speakers != nil {
-				s.cfg.Speakers(r.name, list)
+			if list, changed := r.speakersAt(now); changed {
+				r.attend(list, now)
+				if s.cfg.Speakers != nil {
+					s.cfg.Speakers(r.name, list)
+				}
 			}
 		}
 	}

@@ -23,6 +23,19 @@ type ParticipantStats struct {
 	Transports    []TransportStats
 	Publications  []PublicationStats
 	Subscriptions []SubscriptionStats
+	Bandwidth     BandwidthStats
+}
+
+// BandwidthStats says how a participant's bandwidth is shared out among its subscriptions, in bits per second.
+type BandwidthStats struct {
+	// Estimate is what the path takes, 0 while that isn't known.
+	Estimate int64
+	// Used is what the targets of all subscriptions cost, Wanted what the best of what is sent and wished for would.
+	Used, Wanted int64
+	// Need is by how much the estimate must grow for anything to improve, 0 if nothing would.
+	Need int64
+	// Paused counts the subscriptions that are paused for want of bandwidth.
+	Paused int
 }
 
 // TransportStats is a snapshot of one peer connection.
@@ -79,10 +92,19 @@ type SubscriptionStats struct {
 	Layer, Target int
 	// Spatial and Temporal are the highest layers being forwarded of a stream that holds several, -1 for none.
 	Spatial, Temporal int
+	// WantedSpatial and WantedTemporal are the layers that the subscriber's wishes ask for, -1 for none: simulcast layers, or
+	// spatial layers of a stream that holds several.
+	WantedSpatial, WantedTemporal int
+	// Why says in a word why it gets no more than it does, as [anytime/sfu/alloc.Reason] has it; it is empty before the
+	// transport is up. Need is by how many bits per second the estimate must grow for the next better layer, 0 if that isn't
+	// what it lacks.
+	Why  string
+	Need int64
 	// Switches counts starts and changes of layer.
 	Switches uint64
-	// NACKs and PLIs count the requests that the subscriber sent; Resent the packets sent again, Gone those no longer stored.
-	NACKs, PLIs, Resent, Gone uint64
+	// NACKs and PLIs count the requests that the subscriber sent; Resent the packets sent again, Gone those no longer stored,
+	// Forsaken those of a layer that was stopped because the path takes less.
+	NACKs, PLIs, Resent, Gone, Forsaken uint64
 	// Lost, FractionLost and Jitter are as in the subscriber's latest receiver report.
 	Lost         int64
 	FractionLost float64
@@ -131,6 +153,7 @@ func (p *Participant) Stats() ParticipantStats {
 	for _, s := range subs {
 		out.Subscriptions = append(out.Subscriptions, s.snapshot())
 	}
+	out.Bandwidth = p.sharing.snapshot()
 	return out
 }
 
@@ -181,6 +204,11 @@ func (s *subscription) snapshot() SubscriptionStats {
 	defer s.mu.Unlock()
 	out := s.stats
 	out.TrackID, out.Layer, out.Target, out.Spatial, out.Temporal = s.pub.id, -1, -1, -1, -1
+	out.WantedSpatial, out.WantedTemporal = -1, -1
+	if s.fed {
+		out.WantedSpatial, out.WantedTemporal = int(s.allotted.Wanted.Spatial), int(s.allotted.Wanted.Temporal)
+		out.Why, out.Need = s.allotted.Why.String(), s.allotted.Need
+	}
 	if s.out != nil && s.out.source != nil {
 		out.MimeType = s.out.source.kind().String()
 		out.Layer, out.Target = s.out.forwarder.Current(), s.out.forwarder.Target()

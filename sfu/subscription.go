@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"anytime/sfu/alloc"
 	"anytime/sfu/codec"
 	"anytime/sfu/forward"
 	"anytime/sfu/history"
@@ -24,7 +25,7 @@ type SubscriptionSettings struct {
 	Width, Height uint32
 	// FPS is how many pictures a second are wanted, 0 for all there are: temporal layers that bring more are left out.
 	FPS uint32
-	// Priority is kept for the allocation of bandwidth.
+	// Priority says who goes first when there is too little bandwidth: 1 before all others, 0 for what the track shows.
 	Priority uint32
 }
 
@@ -46,6 +47,7 @@ type subscription struct {
 	// by the negotiation.
 	order   int
 	stalled bool
+	share   *share // guarded by the participant's allocation
 
 	mu       sync.Mutex
 	settings SubscriptionSettings
@@ -54,6 +56,8 @@ type subscription struct {
 	out      *stream // nil before the answer
 	stats    SubscriptionStats
 	pause    pauseState
+	starved  bool         // paused for want of bandwidth
+	allotted alloc.Result // by the latest allocation
 	measured measuredStream
 }
 
@@ -97,6 +101,8 @@ type stream struct {
 	// announced: padding has gone ahead of the first packet.
 	announced bool
 	main      uint8 // the publisher's payload type of the codec being forwarded
+	temporal  int   // the highest temporal layer that the forwarder has been told
+	forsaken  forsaken
 }
 
 // format is how a publisher's payload type is sent to one subscriber.
@@ -259,6 +265,8 @@ func (s *subscription) forward(pub *publication, p *packet) {
 			}
 			if d.Started {
 				s.stats.Switches++
+				st.forsaken.until(d.Sequence, st.packets)
+				s.p.sharing.alarm.at(p.forward.Arrival) // what was held back meanwhile may go
 			}
 			if s.pause.told {
 				s.tellPaused(false)
@@ -372,6 +380,10 @@ func (s *subscription) nacked(sequences []uint16, now time.Duration) {
 		return
 	}
 	for _, sequence := range sequences[:min(len(sequences), maxResend)] {
+		if st.forsaken.has(sequence, st.packets) {
+			s.stats.Forsaken++
+			continue
+		}
 		sent, ok := st.sent.Resend(sequence, now, max(rtt, 10*time.Millisecond))
 		if ok {
 			s.resend(&sent)
@@ -464,19 +476,10 @@ func (s *subscription) keyframeRequested(now time.Duration) {
 	}
 }
 
-// retarget chooses the layer anew, from the settings and the layers that are being sent.
+// retarget has the participant's bandwidth shared out anew: something about the subscription has changed.
 func (s *subscription) retarget(now time.Duration) {
-	s.mu.Lock()
-	st := s.out
-	if st == nil || s.ended || s.pub.cfg.Kind == Audio {
-		s.mu.Unlock()
-		return
-	}
-	current := st.aim(st.source, st.forwarder, s.settings, now)
-	next := st.aim(st.next, st.nextForwarder, s.settings, now)
-	s.mu.Unlock()
-	current.request(now)
-	next.request(now)
+	s.p.sharing.add(s, now)
+	s.p.sharing.share(now)
 }
 
 // needed is a keyframe that a subscription waits for; layer is nil for none.
@@ -492,30 +495,12 @@ func (n needed) request(now time.Duration) {
 	}
 }
 
-// aim sets the target of one codec, and returns the keyframe that this takes.
-func (st *stream) aim(pub *publication, f *forward.Forwarder, set SubscriptionSettings, now time.Duration) needed {
-	if pub == nil {
-		return needed{}
-	}
-	target := pub.nearest(pub.wish(set), now)
-	temporal := forward.AllTemporal
-	if l := pub.layers[target].Load(); l != nil && set.FPS > 0 {
-		temporal = l.temporalFor(set.FPS)
-	}
-	f.SetTarget(target, temporal)
-	f.SetSpatial(pub.spatialWish(f.Target(), set))
-	if layer, waits := f.NeedsKeyframe(); waits {
-		return needed{layer: pub.layers[layer].Load(), newcomer: f.Current() < 0}
-	}
-	return needed{}
-}
-
 func (s *subscription) configure(set SubscriptionSettings, now time.Duration) {
 	s.mu.Lock()
 	s.settings = set
 	s.pause.expect(now)
 	if s.out != nil {
-		s.out.each(func(f *forward.Forwarder) { f.SetPaused(set.Disabled) })
+		s.out.each(func(f *forward.Forwarder) { f.SetPaused(set.Disabled || s.starved) })
 	}
 	s.mu.Unlock()
 	s.retarget(now)
@@ -530,9 +515,7 @@ func (s *subscription) setMuted(muted bool) {
 		s.out.each(func(f *forward.Forwarder) { f.SetMuted(muted) })
 	}
 	s.mu.Unlock()
-	if !muted {
-		s.retarget(now)
-	}
+	s.retarget(now)
 }
 
 // end stops it for good. It reports whether it hadn't ended before.
@@ -541,6 +524,7 @@ func (s *subscription) end() bool {
 	was := s.ended
 	s.ended = true
 	s.mu.Unlock()
+	s.p.sharing.remove(s)
 	s.pub.forget(s)
 	if !was {
 		s.pub.codecs.settleFor(s, s.p.server.now())

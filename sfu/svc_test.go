@@ -216,7 +216,7 @@ func TestSpatialLayersBySettings(t *testing.T) {
 		{SubscriptionSettings{Quality: 0}, 0}, {SubscriptionSettings{Quality: 2}, 2}, {SubscriptionSettings{Quality: 1}, 1},
 		// By size: the layers are 320, 640 and 1280 wide.
 		{SubscriptionSettings{Width: 300, Height: 150}, 0}, {SubscriptionSettings{Width: 180, Height: 320}, 0},
-		{SubscriptionSettings{Width: 330, Height: 180}, 1}, {SubscriptionSettings{Width: 4000, Height: 3000}, 2},
+		{SubscriptionSettings{Width: 360, Height: 200}, 1}, {SubscriptionSettings{Width: 4000, Height: 3000}, 2},
 	} {
 		s.configure(x.set, at)
 		feed(false)

@@ -188,6 +188,9 @@ type Config struct {
 	MaxWait time.Duration
 	// Proof is how long a climb must last not to have failed; 0 means 10 s.
 	Proof time.Duration
+	// Eager is how long a new subscription climbs as soon as the estimate has room for it, without waiting for the estimate
+	// to last, as it grows fast when somebody joins. Its first descent ends that. 0 means not at all.
+	Eager time.Duration
 }
 
 // Allocator is the allocation of one subscriber.
@@ -227,6 +230,9 @@ type Subscription struct {
 	result Result
 	// wishes: what is wanted has changed since the last update. Then the past doesn't hold it back.
 	wishes bool
+	// eager ends at the first descent, or Config.Eager after born, the first update.
+	eager, begun bool
+	born         time.Duration
 
 	ladder [MaxSpatial * MaxTemporal]rung
 	rungs  int8 // of ladder
@@ -324,6 +330,7 @@ func (a *Allocator) Update(now time.Duration, estimate int64, changed []*Subscri
 	a.summary = Summary{}
 	held := int64(0)
 	for _, s := range a.subs {
+		s.age(now, a.cfg.Eager)
 		s.constrain()
 		switch {
 		case s.input.Kind == Audio:
@@ -346,6 +353,14 @@ func (a *Allocator) Update(now time.Duration, estimate int64, changed []*Subscri
 		}
 	}
 	return changed
+}
+
+// age notes how long the subscription has been there.
+func (s *Subscription) age(now, eager time.Duration) {
+	if !s.begun {
+		s.begun, s.born, s.eager = true, now, true
+	}
+	s.eager = s.eager && now-s.born < eager
 }
 
 // audio returns the cost of an audio subscription.

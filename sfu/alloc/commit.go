@@ -41,7 +41,7 @@ func (s *Subscription) note(now time.Duration, cfg *Config) {
 		} else {
 			s.wait = cfg.Wait
 		}
-		s.climbed = false
+		s.climbed, s.eager = false, false
 		s.hold = now + s.wait
 	}
 }

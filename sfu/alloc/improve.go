@@ -60,7 +60,7 @@ func (a *Allocator) improve(now time.Duration, estimate, low int64) {
 		total := a.summary.Used + s.price()
 		fresh := s.rung >= s.held
 		switch {
-		case !fresh && total <= estimate, fresh && total <= spacious && (s.wishes || total <= steadily && !s.waits(now, a.hold)):
+		case !fresh && total <= estimate, fresh && total <= spacious && (s.wishes || (s.eager || total <= steadily) && !s.waits(now, a.hold)):
 			a.summary.Used = total
 			s.rung++
 			if s.rung+1 < s.rungs {

@@ -56,8 +56,8 @@ func (l *Layer) covers(width, height uint32) bool {
 		uint64(min(l.Width, l.Height))*enoughOf >= uint64(min(width, height))*enough
 }
 
-// wish returns what the subscriber's wishes ask for.
-func (in *Input) wish() Target {
+// Wish returns what the subscriber's wishes ask for, see [Result.Wanted]; Disabled and Muted don't matter.
+func (in *Input) Wish() Target {
 	top, covering, sized := -1, -1, -1
 	for i := range in.Layers {
 		l := &in.Layers[i]
@@ -117,7 +117,7 @@ func (s *Subscription) constrain() {
 		s.result.Wanted = Target{}
 		return
 	}
-	s.result.Wanted = in.wish()
+	s.result.Wanted = in.Wish()
 	low, high := s.span(int(s.result.Wanted.Spatial))
 	if high < 0 {
 		return

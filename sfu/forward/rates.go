@@ -78,6 +78,9 @@ func (r *Rates) at(now time.Duration) *rateBucket {
 	return &r.buckets[n%rateBuckets]
 }
 
+// Begun returns when the first packet was observed; ok is false before.
+func (r *Rates) Begun() (at time.Duration, ok bool) { return r.begun, r.any }
+
 // Bitrate returns what a subscription with that target costs, in bits per second of the last second before now. A layer
 // that isn't sent has rate 0; so has everything before the first packet.
 func (r *Rates) Bitrate(spatial, temporal uint8, now time.Duration) uint64 {

@@ -43,7 +43,7 @@ func TestSimulcastSwitching(t *testing.T) {
 	for _, x := range []struct {
 		w, h  uint32
 		layer int
-	}{{320, 180, 0}, {180, 320, 0}, {330, 180, 1}, {4000, 3000, 2}, {640, 360, 1}} {
+	}{{320, 180, 0}, {180, 320, 0}, {360, 200, 1}, {4000, 3000, 2}, {640, 360, 1}} {
 		b.Participant.Configure("TR_v", sfu.SubscriptionSettings{Width: x.w, Height: x.h})
 		if r, err = b.AwaitLayer("TR_v", x.layer, 20); err != nil {
 			t.Fatalf("%dx%d: %v", x.w, x.h, err)
