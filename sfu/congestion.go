@@ -89,6 +89,7 @@ type congestion struct {
 	index     *bwe.Index
 
 	estimate bwe.Estimate
+	counts   bwe.Counts
 	wanted   int64
 	told     int64 // the allocation, of the target
 	toldAt   time.Duration
@@ -349,6 +350,20 @@ func (c *congestion) applied(now time.Duration) {
 	}
 }
 
+// count brings the estimator's counts up to date.
+func (c *congestion) count() {
+	if c.estimator == nil {
+		return
+	}
+	now, t := c.estimator.Counts(), &c.p.server.totals
+	if now.Probes < c.counts.Probes || now.ProbesFailed < c.counts.ProbesFailed {
+		c.counts = bwe.Counts{} // another estimator
+	}
+	t.probes.Add(now.Probes - c.counts.Probes)
+	t.failed.Add(now.ProbesFailed - c.counts.ProbesFailed)
+	c.counts = now
+}
+
 // news reports whether the allocation should hear of the target.
 func (c *congestion) news(now time.Duration) bool {
 	d := float64(c.estimate.Target - c.told)
@@ -372,6 +387,7 @@ func (c *congestion) update(now time.Duration) (next time.Duration) {
 	}
 	c.lead().Update(now)
 	c.apply(now)
+	c.count()
 	estimate := c.estimate
 	tell := c.heard+c.reported > 0 && c.news(now) // before there was feedback, the path isn't known
 	if tell {

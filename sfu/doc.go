@@ -16,15 +16,20 @@
 //  5. subscription.go: [anytime/sfu/forward.Forwarder] drops it or gives it the subscription's own numbers. Which simulcast
 //     layer, and which spatial layer of a stream that holds several, follows from the subscriber's settings. Which of a
 //     track's codecs it follows, and what the publisher hears of that, is in codecs.go and follow.go.
-//  6. egress.go: runs gather per peer connection until the frame's marker, 16 segments or the batch delay; transport-wide
-//     sequence numbers and send times are written.
+//  6. egress.go: packets gather per peer connection until the frame's marker, 16 segments or the batch delay. Video then
+//     waits in a queue (slot.go) for what the pacer grants, a run at a time ([anytime/sfu/bwe.Pacer]); what is sent again
+//     goes ahead of it, audio never waits. As a run leaves, transport-wide sequence numbers and send times are written, and
+//     the estimator is told (congestion.go).
 //  7. transport.go, the seam above: [pionSink] gives the run to Pion's SRTP session. A plane of our own, with a socket per
 //     core and segmentation offload, replaces steps 1, 2 and 7.
 //
 // Feedback passes the other way (feedback.go): a publisher's sender reports set the capture-time line of a layer; NACKs,
 // keyframe requests (keyframe.go: coalesced per layer), receiver reports and transport-wide feedback go to publishers
 // when the transport's alarm (alarm.go) says so. Subscribers' NACKs are answered from the layer's history, over RTX where
-// negotiated; their keyframe requests are passed on; sender reports of our own go out each second.
+// negotiated; their keyframe requests are passed on; sender reports of our own go out each second. What subscribers tell of
+// the packets that came (transport-wide feedback, RFC 8888) or of their streams (REMB, receiver reports) goes to the
+// estimate of their path (congestion.go), from there to the pacer and the allocation (allocation.go), and probes with
+// padding (padding.go) find out whether more would pass.
 //
 // Control comes from signaling through [Server.Join] and the methods of [Participant] and returns as [Event] values.
 // negotiation.go offers m-lines for subscriptions, one offer at a time; sections.go finds them in the client's own offers

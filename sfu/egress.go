@@ -236,15 +236,16 @@ const (
 // makeRoom drops what waits of the stream that has waited longest: with a part of it missing the rest is of no use. Its
 // subscription is told, and goes on with a keyframe. It reports whether o is of that stream.
 func (e *egress) makeRoom(o *outgoing) bool {
-	shed := e.media.head.shed
+	shed, dropped := e.media.head.shed, 1
 	if shed == nil {
 		e.media.pop().release()
-		e.stats.Shed++
-		return false
+	} else {
+		shed.Store(true)
+		dropped = e.media.remove(shed)
 	}
-	shed.Store(true)
-	e.stats.Shed += uint64(e.media.remove(shed))
-	return o.shed == shed
+	e.stats.Shed += uint64(dropped)
+	e.owner.server.totals.shed.Add(uint64(dropped))
+	return shed != nil && o.shed == shed
 }
 
 // pump sends what may leave now, and sets the timer for what may not. Called with mu held. The padding that it returns is
@@ -365,6 +366,7 @@ func (e *egress) flush(now time.Duration) {
 		if s.class == padding {
 			e.stats.Padding++
 			e.stats.PaddingBytes += uint64(s.size)
+			e.owner.server.totals.padding.Add(uint64(s.size))
 		}
 	}
 	sent := e.sink.sendRun(e.segments[:n])

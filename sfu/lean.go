@@ -56,6 +56,7 @@ func lean(d *sdp.SessionDescription) feedback {
 			continue // Pion has an answer to that too
 		}
 		own := ownFeedback(kind)
+		receives := direction(m.Attributes) == "recvonly"
 		said := map[string][]string{}
 		m.MediaName.Formats = slices.DeleteFunc(m.MediaName.Formats, func(pt string) bool { return !keep[pt] })
 		m.Attributes = slices.DeleteFunc(m.Attributes, func(a sdp.Attribute) bool {
@@ -64,7 +65,13 @@ func lean(d *sdp.SessionDescription) feedback {
 			case "rtpmap", "fmtp":
 				return !keep[pt]
 			case "rtcp-fb":
-				if rest = strings.TrimSpace(rest); slices.Contains(own, rest) && !slices.Contains(said[pt], rest) {
+				rest = strings.TrimSpace(rest)
+				if rest == ccfb && receives {
+					pt = "*" // we read it; who sends gets transport-wide feedback from us
+				} else if !slices.Contains(own, rest) {
+					return true
+				}
+				if !slices.Contains(said[pt], rest) {
 					said[pt] = append(said[pt], rest)
 				}
 				return true
@@ -137,10 +144,13 @@ func (f feedback) restore(answer string) (string, error) {
 				m.Attributes = append(m.Attributes, sdp.NewAttribute("rtcp-fb", pt+" "+v))
 			}
 			for _, v := range said["*"] {
-				if !slices.Contains(said[pt], v) {
+				if v != ccfb && !slices.Contains(said[pt], v) {
 					m.Attributes = append(m.Attributes, sdp.NewAttribute("rtcp-fb", pt+" "+v))
 				}
 			}
+		}
+		if slices.Contains(said["*"], ccfb) {
+			m.Attributes = append(m.Attributes, sdp.NewAttribute("rtcp-fb", "* "+ccfb)) // RFC 8888 section 6
 		}
 	}
 	b, err := d.Marshal()

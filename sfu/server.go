@@ -75,6 +75,7 @@ type Server struct {
 	sockets     *sockets
 	certificate webrtc.Certificate
 	start       time.Time
+	totals      totals
 
 	mu     sync.Mutex
 	rooms  map[string]*room

@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"sync/atomic"
 	"time"
 
 	"anytime/sfu/codec"
@@ -11,7 +12,19 @@ import (
 type Stats struct {
 	Rooms        int
 	Participants []ParticipantStats
+	Totals       Totals
 }
+
+// Totals count since the server began, those who have left included.
+type Totals struct {
+	// Shed are video packets dropped because too much waited for their subscriber; PaddingBytes were sent to probe links.
+	Shed, PaddingBytes uint64
+	// Probes found out something, ProbesFailed nothing.
+	Probes, ProbesFailed uint64
+}
+
+// totals are the counters behind Totals.
+type totals struct{ shed, padding, probes, failed atomic.Uint64 }
 
 // ParticipantStats is a snapshot of one participant.
 type ParticipantStats struct {
@@ -119,7 +132,8 @@ func (s *Server) Stats() Stats {
 		rooms = append(rooms, r)
 	}
 	s.mu.Unlock()
-	out := Stats{Rooms: len(rooms)}
+	out := Stats{Rooms: len(rooms), Totals: Totals{Shed: s.totals.shed.Load(), PaddingBytes: s.totals.padding.Load(),
+		Probes: s.totals.probes.Load(), ProbesFailed: s.totals.failed.Load()}}
 	for _, r := range rooms {
 		for _, p := range r.list() {
 			out.Participants = append(out.Participants, p.Stats())

@@ -1,6 +1,12 @@
 package main
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"time"
+
+	"anytime/sfu"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // metrics shows what the services count, read when it is asked for.
 func (n *node) metrics() prometheus.Collector { return collector{n} }
@@ -29,18 +35,57 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
+// downlinks sums up the paths to those who receive video.
+type downlinks struct {
+	all, reports, congested, short, waiting int
+	target                                  float64
+}
+
+func (d *downlinks) add(t *sfu.TransportStats) {
+	c := &t.Congestion
+	switch c.Source {
+	case sfu.NoEstimate:
+		return
+	case sfu.ByREMB, sfu.ByReports:
+		d.reports++
+	}
+	d.all++
+	d.target += float64(c.Target)
+	d.waiting += t.Egress.Waiting
+	if c.Queue > 100*time.Millisecond || c.Loss > 0.1 {
+		d.congested++
+	}
+	if c.Wanted > c.Target {
+		d.short++
+	}
+}
+
 func (n *node) figures() []metric {
 	media := n.sfu.Stats()
 	publications, subscriptions := 0, 0
+	var paths downlinks
 	for _, p := range media.Participants {
 		publications += len(p.Publications)
 		subscriptions += len(p.Subscriptions)
+		for i := range p.Transports {
+			paths.add(&p.Transports[i])
+		}
 	}
 	list := []metric{
 		{name: "rooms", help: "Rooms with somebody in them.", value: float64(media.Rooms)},
 		{name: "participants", help: "Participants in rooms.", value: float64(len(media.Participants))},
 		{name: "publications", help: "Tracks published.", value: float64(publications)},
 		{name: "subscriptions", help: "Tracks forwarded, one for each that receives.", value: float64(subscriptions)},
+		{name: "downlinks", help: "Connections to participants who receive video, over which it is paced.", value: float64(paths.all)},
+		{name: "downlinks_by_reports", help: "Those of them without feedback on single packets: REMB or receiver reports lead.", value: float64(paths.reports)},
+		{name: "downlinks_congested", help: "Those of them on which packets wait for more than 100 ms, or a tenth is lost.", value: float64(paths.congested)},
+		{name: "downlinks_short", help: "Those of them that take less than is wanted.", value: float64(paths.short)},
+		{name: "downlink_target_bits", help: "What all of them together are thought to take, in bits per second.", value: paths.target},
+		{name: "downlink_waiting_packets", help: "Packets that wait to be sent in time.", value: float64(paths.waiting)},
+		{name: "downlink_shed_packets_total", help: "Video packets dropped because too many waited.", value: float64(media.Totals.Shed), grows: true},
+		{name: "downlink_padding_bytes_total", help: "Bytes sent to find out what links take.", value: float64(media.Totals.PaddingBytes), grows: true},
+		{name: "downlink_probes_total", help: "Probes that found out something.", value: float64(media.Totals.Probes), grows: true},
+		{name: "downlink_probes_failed_total", help: "Probes that found out nothing.", value: float64(media.Totals.ProbesFailed), grows: true},
 	}
 	if n.webhooks != nil {
 		told := n.webhooks.Stats()

@@ -465,7 +465,10 @@ func (e *Estimator) probed() {
 		rate *= decreaseFactor
 	}
 	if rate <= e.rate.bits*1.02 || e.state == Overuse {
-		e.probes.fail()
+		// One that was clean but slow was sent late, by a busy machine: it says nothing of the link.
+		if !o.clean || o.rate >= probeEnough*o.asked {
+			e.probes.fail()
+		}
 		return
 	}
 	e.rate.bits = rate

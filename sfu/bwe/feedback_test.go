@@ -216,6 +216,64 @@ func FuzzFeedback(f *testing.F) {
 }
 
 // TestNoAllocation: nothing is allocated for a packet sent, for feedback, or by the pacer.
+// A packet that is sent again under its own number counts as lost once, whatever is said of it afterwards.
+func TestSentAgainUnderItsNumber(t *testing.T) {
+	e := New(Config{}, 0)
+	now := sendSteady(e, 100, 10, time.Second)
+	var results []Result
+	for i := range 8 {
+		results = append(results, Result{Sequence: uint16(100 + i), Received: i != 3 && i != 5, At: now + time.Duration(i)*10*milli})
+	}
+	e.Feedback(now, results)
+	e.Again(103) // known to be lost
+	e.Again(105)
+	e.Again(108) // nothing known yet
+	e.Again(999) // never sent
+	before := e.Estimate()
+	e.Feedback(now+50*milli, []Result{{Sequence: 103, Received: true, At: now + time.Second}, {Sequence: 105}, {Sequence: 108, Received: true, At: now + time.Second}})
+	if c := e.Counts(); c.Duplicate != 2 || c.Absurd != 0 {
+		t.Errorf("%+v", c)
+	}
+	if after := e.Estimate(); after != before {
+		t.Errorf("%+v became %+v", before, after)
+	}
+	fates := map[fate]int{}
+	for i := range 10 {
+		fates[e.sent.find(uint16(100+i)).fate]++
+	}
+	if fates[again] != 3 || fates[received] != 6 || fates[lost] != 0 {
+		t.Errorf("%v", fates)
+	}
+}
+
+// A probe that our own machine sent too slowly is repeated, not taken for one that the link refused.
+func TestLateProbeIsNoFailure(t *testing.T) {
+	for _, x := range []struct {
+		gap    time.Duration
+		spread time.Duration // what the link adds from packet to packet
+		less   bool
+	}{{30 * milli, 0, false}, {4 * milli, 30 * milli, true}} {
+		e := New(Config{Start: 500_000}, 0)
+		now := time.Second
+		e.Want(4_000_000)
+		e.Update(now)
+		p, ok := e.Probe()
+		if !ok {
+			t.Fatal("no probe")
+		}
+		var results []Result
+		for i := range 6 {
+			at := now + time.Duration(i)*x.gap
+			e.Sent(Packet{Sequence: uint16(i), Size: 800, At: at, Probe: p.ID})
+			results = append(results, Result{Sequence: uint16(i), Received: true, At: at + time.Duration(i)*x.spread})
+		}
+		e.Feedback(now+300*milli, results)
+		if less := e.probes.factor < probeFactor; less != x.less {
+			t.Errorf("sent every %v, arriving %v later each: %+v", x.gap, x.spread, e.probes)
+		}
+	}
+}
+
 func TestNoAllocation(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")

@@ -141,6 +141,33 @@ func TestPaddingLeavesNoHole(t *testing.T) {
 	want(t, f.Forward(&Packet{Sequence: 15, PaddingOnly: true}), Drop, 0, 0)
 }
 
+func TestPadTakesANumber(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(0, AllTemporal)
+	want(t, f.Forward(video(0, 1000, 9000, true)), Send, 100, 5000)
+	want(t, f.Forward(video(0, 1002, 15000, false)), Send, 102, 11000)
+	if n := f.Pad(); n != 103 {
+		t.Errorf("padding is number %d", n)
+	}
+	want(t, f.Forward(video(0, 1001, 12000, false)), Send, 101, 8000) // late: its place was kept
+	want(t, f.Forward(video(0, 1003, 18000, false)), Send, 104, 14000)
+}
+
+func TestRestartWaitsForAKeyframe(t *testing.T) {
+	f := newVideo()
+	f.SetTarget(0, AllTemporal)
+	want(t, f.Forward(video(0, 1000, 9000, true)), Send, 100, 5000)
+	f.Restart()
+	if d := f.Forward(video(0, 1001, 12000, false)); d.Action != Drop || !d.NeedKeyframe {
+		t.Fatalf("%+v", d)
+	}
+	want(t, f.Forward(video(0, 1002, 15000, true)), Send, 101, 10940)
+	a := New(Config{Kind: codec.Opus, Sequence: 7})
+	want(t, a.Forward(audio(1, 960, 0)), Send, 7, 0)
+	a.Restart()
+	want(t, a.Forward(audio(2, 1920, 20*time.Millisecond)), Send, 8, 960)
+}
+
 func TestSwitchKeepsOldLayerUntilKeyframe(t *testing.T) {
 	f := newVideo()
 	f.SetTarget(0, AllTemporal)
