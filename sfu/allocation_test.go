@@ -277,7 +277,7 @@ func TestABudgetThatFallsTakesFromThumbnailsFirst(t *testing.T) {
 		{0, []int{-1, -1, -1, -1, 0}},
 	} {
 		v.p.budget(h.now, x.budget)
-		h.pass(time.Second)
+		h.pass(2 * time.Second)
 		v.expect(fmt.Sprint(x.budget), x.want...)
 	}
 	for _, c := range []*camera{one, two, speaker, screen} {
@@ -587,7 +587,7 @@ func TestTheWayDownIsShort(t *testing.T) {
 				}
 			}
 			t.Logf("keyframe after %v, estimate after %v: no picture for %v at most, queue of %v in the end, %d lost", answer, late, worst, most, lost)
-			if worst > 1500*time.Millisecond || most > 100*time.Millisecond {
+			if worst > 700*time.Millisecond || most > 100*time.Millisecond {
 				t.Errorf("no picture for %v, queue of %v in the end", worst, most)
 			}
 		}

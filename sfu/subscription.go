@@ -93,6 +93,7 @@ type stream struct {
 	main      uint8 // the publisher's payload type of the codec being forwarded
 	temporal  int   // the highest temporal layer that the forwarder has been told
 	forsaken  forsaken
+	drained   time.Duration // until then the lowest layer is sent: another was stopped
 }
 
 // format is how a publisher's payload type is sent to one subscriber.
