@@ -14,8 +14,9 @@
 //     streams with several layers, and keeps packets back that came before the structure of theirs.
 //  4. publication.go: fan-out reads a list that is copied on write. No lock is shared between subscribers.
 //  5. subscription.go: [anytime/sfu/forward.Forwarder] drops it or gives it the subscription's own numbers. Which simulcast
-//     layer, and which spatial layer of a stream that holds several, follows from the subscriber's settings. Which of a
-//     track's codecs it follows, and what the publisher hears of that, is in codecs.go and follow.go.
+//     layer, or which spatial and temporal layers of a stream that holds several, is decided by the allocation of the
+//     subscriber's bandwidth. Which of a track's codecs it follows, and what the publisher hears of that, is in codecs.go and
+//     follow.go.
 //  6. egress.go: runs gather per peer connection until the frame's marker, 16 segments or the batch delay; transport-wide
 //     sequence numbers and send times are written.
 //  7. transport.go, the seam above: [pionSink] gives the run to Pion's SRTP session. A plane of our own, with a socket per
@@ -25,6 +26,10 @@
 // keyframe requests (keyframe.go: coalesced per layer), receiver reports and transport-wide feedback go to publishers
 // when the transport's alarm (alarm.go) says so. Subscribers' NACKs are answered from the layer's history, over RTX where
 // negotiated; their keyframe requests are passed on; sender reports of our own go out each second.
+//
+// Bandwidth passes from the estimate to the forwarders (allocation.go): publications tell what their layers cost (offer.go),
+// [anytime/sfu/alloc.Allocator] shares the estimate out by what subscribers wish, the forwarders follow (share.go). That
+// happens at once when something changes, and a few times per second.
 //
 // Control comes from signaling through [Server.Join] and the methods of [Participant] and returns as [Event] values.
 // negotiation.go offers m-lines for subscriptions, one offer at a time; sections.go finds them in the client's own offers
