@@ -176,8 +176,11 @@ func (v *viewer) watch(pub *publication, set SubscriptionSettings) *subscription
 	v.h.t.Helper()
 	s := &subscription{p: v.p, pub: pub, settings: set}
 	line := videoSection("0")
-	if pub.cfg.Kind == Audio {
+	switch {
+	case pub.cfg.Kind == Audio:
 		line = audioSection("0")
+	case pub.kind() == codec.AV1:
+		line = av1Section("0", 6)
 	}
 	pub.want(s)
 	if err := s.establish(v.out, &line, uint32(1000+len(v.subs)), uint32(2000+len(v.subs))); err != nil {
@@ -277,7 +280,7 @@ func TestABudgetThatFallsTakesFromThumbnailsFirst(t *testing.T) {
 		{0, []int{-1, -1, -1, -1, 0}},
 	} {
 		v.p.budget(h.now, x.budget)
-		h.pass(time.Second)
+		h.pass(2 * time.Second)
 		v.expect(fmt.Sprint(x.budget), x.want...)
 	}
 	for _, c := range []*camera{one, two, speaker, screen} {
@@ -587,9 +590,102 @@ func TestTheWayDownIsShort(t *testing.T) {
 				}
 			}
 			t.Logf("keyframe after %v, estimate after %v: no picture for %v at most, queue of %v in the end, %d lost", answer, late, worst, most, lost)
-			if worst > 1500*time.Millisecond || most > 100*time.Millisecond {
+			if worst > 700*time.Millisecond || most > 100*time.Millisecond {
 				t.Errorf("no picture for %v, queue of %v in the end", worst, most)
 			}
+		}
+	}
+}
+
+// A stream of several layers goes down at its next picture where it can, and else as simulcast does.
+func TestStreamsOfLayersGoDownToo(t *testing.T) {
+	for _, mode := range []string{"L3T3", "L3T3_KEY"} {
+		h := newHall(t)
+		p, in, _ := h.newcomer("PA_s")
+		keyframe := time.Duration(1)
+		keyframes := 0
+		in.write = func(list []rtcp.Packet) {
+			for _, p := range list {
+				if _, ok := p.(*rtcp.PictureLossIndication); ok && keyframe == 0 {
+					keyframe = h.now + 60*time.Millisecond
+				}
+			}
+		}
+		pub := h.announce(p, in, PublicationConfig{ID: "TR_s", CID: "cid-0", Kind: Video}, av1Section("0", 6))
+		f := newAV1Feed(mode, 6)
+		f.pad = 400
+		h.each = func() {
+			key := keyframe != 0 && h.now >= keyframe
+			if key {
+				keyframe = 0
+				keyframes++
+			}
+			for _, b := range f.picture(key) {
+				in.rtp(b, h.now)
+			}
+		}
+		v := h.viewer("v")
+		s := v.watch(pub, large)
+		check := func(what string, spatial, temporal int) {
+			t.Helper()
+			if got := s.snapshot(); got.Spatial != spatial || got.Temporal != temporal {
+				t.Fatalf("%s, %s: S%d T%d, want S%d T%d: %+v", mode, what, got.Spatial, got.Temporal, spatial, temporal, pub.offers.offer.layers)
+			}
+		}
+		h.pass(4 * time.Second)
+		check("all", 2, 2)
+		o := pub.offer(h.now)
+		if o.spatials != 3 || o.layers[1].Width != 640 || o.cost(2, 2) <= o.cost(1, 2) || o.cost(2, 2) <= o.cost(2, 1) || o.layers[2].Temporal[1].FPS != 15 {
+			t.Errorf("%s: offers %+v", mode, o)
+		}
+		before := keyframes
+		v.p.budget(h.now, o.cost(2, 1)+1000) // frame rates go down at once
+		h.pass(100 * time.Millisecond)
+		check("fewer frames", 2, 1)
+		if keyframes != before {
+			t.Errorf("%s: a keyframe for less frames", mode)
+		}
+		v.p.budget(h.now, o.cost(0, 1)+1000)
+		h.now += descentCheck
+		v.p.sharing.tick(h.now)
+		h.pass(200 * time.Millisecond)
+		check("lowest", 0, 1)
+		if mode == "L3T3" && keyframes != before {
+			t.Errorf("%s: %d keyframes on the way down", mode, keyframes-before)
+		}
+		v.p.budget(h.now, 10*o.cost(2, 2))
+		h.pass(6 * time.Second)
+		check("all again", 2, 2)
+		s.configure(SubscriptionSettings{Width: 640, Height: 360, FPS: 15}, h.now)
+		h.pass(200 * time.Millisecond)
+		check("by settings", 1, 1)
+		if len(v.told) != 0 {
+			t.Errorf("%s: told %+v", mode, v.told)
+		}
+	}
+}
+
+// Where a track comes in two codecs, the one that takes over is no dearer than the one before.
+func TestACodecTakesOverWithinTheBudget(t *testing.T) {
+	for _, x := range []struct{ budget, layer int }{{10_000_000, 2}, {700_000, 1}, {250_000, 0}} {
+		h := newHall(t)
+		c := h.camera("c", false, 150, 500, 1700)
+		v := h.viewer("v")
+		s := v.watch(c.pub, large)
+		h.pass(2 * time.Second)
+		v.p.budget(h.now, int64(x.budget))
+		h.pass(2 * time.Second)
+		v.expect("before", x.layer)
+		other := h.camera("o", false, 150, 500, 1700)
+		h.pass(2 * time.Second)
+		s.mu.Lock()
+		st := s.out
+		s.wait(other.pub)
+		st.aimNext(s.settings, s.allotted, h.now)
+		target := st.nextForwarder.Target()
+		s.mu.Unlock()
+		if target != x.layer {
+			t.Errorf("%d bit/s: layer %d of the next codec, want %d", x.budget, target, x.layer)
 		}
 	}
 }

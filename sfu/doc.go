@@ -14,8 +14,9 @@
 //     streams with several layers, and keeps packets back that came before the structure of theirs.
 //  4. publication.go: fan-out reads a list that is copied on write. No lock is shared between subscribers.
 //  5. subscription.go: [anytime/sfu/forward.Forwarder] drops it or gives it the subscription's own numbers. Which simulcast
-//     layer, and which spatial layer of a stream that holds several, follows from the subscriber's settings. Which of a
-//     track's codecs it follows, and what the publisher hears of that, is in codecs.go and follow.go.
+//     layer, or which spatial and temporal layers of a stream that holds several, is decided by the allocation of the
+//     subscriber's bandwidth. Which of a track's codecs it follows, and what the publisher hears of that, is in codecs.go and
+//     follow.go.
 //  6. egress.go: packets gather per peer connection until the frame's marker, 16 segments or the batch delay. Video then
 //     waits in a queue (slot.go) for what the pacer grants, a run at a time ([anytime/sfu/bwe.Pacer]); what is sent again
 //     goes ahead of it, audio never waits. As a run leaves, transport-wide sequence numbers and send times are written, and
@@ -30,6 +31,10 @@
 // the packets that came (transport-wide feedback, RFC 8888) or of their streams (REMB, receiver reports) goes to the
 // estimate of their path (congestion.go), from there to the pacer and the allocation (allocation.go), and probes with
 // padding (padding.go) find out whether more would pass.
+//
+// Bandwidth passes from the estimate to the forwarders (allocation.go): publications tell what their layers cost (offer.go),
+// [anytime/sfu/alloc.Allocator] shares the estimate out by what subscribers wish, the forwarders follow (share.go). That
+// happens at once when something changes, and a few times per second.
 //
 // Control comes from signaling through [Server.Join] and the methods of [Participant] and returns as [Event] values.
 // negotiation.go offers m-lines for subscriptions, one offer at a time; sections.go finds them in the client's own offers

@@ -103,6 +103,7 @@ type stream struct {
 	main      uint8 // the publisher's payload type of the codec being forwarded
 	temporal  int   // the highest temporal layer that the forwarder has been told
 	forsaken  forsaken
+	drained   time.Duration // until then the lowest layer is sent: another was stopped
 }
 
 // format is how a publisher's payload type is sent to one subscriber.
@@ -521,9 +522,12 @@ func (s *subscription) setMuted(muted bool) {
 // end stops it for good. It reports whether it hadn't ended before.
 func (s *subscription) end() bool {
 	s.mu.Lock()
-	was := s.ended
+	was, st := s.ended, s.out
 	s.ended = true
 	s.mu.Unlock()
+	if st != nil {
+		st.egress.forget(&st.shed) // its m-line may soon be another's
+	}
 	s.p.sharing.remove(s)
 	s.pub.forget(s)
 	if !was {

@@ -27,6 +27,7 @@ type av1Feed struct {
 	feed
 	encoder    codectest.Encoder
 	dependency uint8
+	pad        int // bytes in the lowest spatial layer's packets; each higher one has as many more
 }
 
 // picture returns the packets of one picture.
@@ -50,6 +51,7 @@ func (f *av1Feed) picture(key bool) (packets [][]byte) {
 		}
 		n := w.Finish()
 		n += copy(b[n:], []byte{0x10, byte(frames[i].Spatial), 1, 2, 3})
+		n += copy(b[n:], make([]byte, f.pad*(1+frames[i].Spatial)))
 		f.sequence++
 		packets = append(packets, b[:n])
 	}

@@ -32,6 +32,8 @@ type transport struct {
 	sink    pionSink
 	sender  *webrtc.RTPSender // see openSender; nil where m-lines have senders of their own
 	channel [2]*channel       // by reliability: lossy, reliable; nil if none
+	// extensions is guarded by the negotiation.
+	extensions extensionMemory
 
 	gathered chan struct{}
 	profile  atomic.Value // string
@@ -55,7 +57,7 @@ type TransportFeedback struct {
 }
 
 func newTransport(p *Participant, target Target, publishes, subscribes bool) (*transport, error) {
-	t := &transport{p: p, target: target, gathered: make(chan struct{}, 1)}
+	t := &transport{p: p, target: target, gathered: make(chan struct{}, 1), extensions: extensionMemory{}}
 	t.profile.Store("")
 	if publishes {
 		t.in = newIngest(p, t.writeRTCP)
@@ -214,12 +216,14 @@ func (t *transport) offer(restart bool) (string, error) {
 	if err := t.gather(); err != nil {
 		return "", err
 	}
-	return allowMixed(t.pc.LocalDescription().SDP), nil
+	offer := allowMixed(t.pc.LocalDescription().SDP)
+	t.extensions.note(offer)
+	return offer, nil
 }
 
 // answered applies the peer's answer to our offer.
 func (t *transport) answered(answer string) error {
-	answer, err := withoutCandidates(answer)
+	answer, err := withoutCandidates(answer, t.extensions.restore)
 	if err != nil {
 		return err
 	}

@@ -283,3 +283,30 @@ func TestContractIdleSectionsServeGoClientsAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestContractReusedSectionsKeepTheirExtensions: the next track on an m-line has what the one before had, transport-wide
+// numbers among them, though the answer in between, for an m-line that sends nothing, has none.
+func TestContractReusedSectionsKeepTheirExtensions(t *testing.T) {
+	const transportWide = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n"
+	ctx := roomContext(t)
+	r := newTestRooms(t, nil)
+	ann := r.join(ctx, "ann", nil)
+	for _, p := range []string{"js dual", "go"} {
+		rec := newRecorder()
+		bob := r.join(ctx, "bob of "+p, rec.record(as(profile(t, p))))
+		for range 3 {
+			before := len(rec.all())
+			video := publishSource(ctx, t, ann, 'A', client.PublishOptions{Codec: client.VP8, Source: wire.SourceCamera})
+			seesNew(ctx, t, byID(ctx, t, bob, video.ID())[video.ID()], 'A', 1)
+			rec.await(ctx, t, "an offer of it with transport-wide numbers", before, func(m *wire.SignalResponse) bool {
+				_, section, found := strings.Cut(m.GetOffer().GetSdp(), "\r\nm=video")
+				return found && strings.Contains(section, "a=sendonly") && strings.Contains(section, transportWide)
+			})
+			if err := video.Unpublish(ctx); err != nil {
+				t.Fatal(err)
+			}
+			wait(ctx, t, bob, "its end", func(s client.State) bool { return len(s.Participants["ann"].GetTracks()) == 0 })
+		}
+		bob.Close()
+	}
+}

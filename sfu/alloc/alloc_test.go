@@ -495,3 +495,35 @@ func FuzzUpdate(f *testing.F) {
 		fx.update(time.Second, 1e6)
 	})
 }
+
+// TestEager: who is new takes what a growing estimate brings at once, until a first descent or the time is over.
+func TestEager(t *testing.T) {
+	in := camera(vp8(150, 500, 1700))
+	f := newFixture(t, Config{Eager: 5 * time.Second}, []Input{in})
+	f.update(0, 80_000)
+	f.want("–")
+	f.update(100*time.Millisecond, 500_000)
+	f.want("1.1")
+	f.update(100*time.Millisecond, 2_500_000)
+	f.want("2.2")
+	// Not after a descent.
+	f.update(100*time.Millisecond, 1_000_000)
+	f.want("1.2")
+	f.update(100*time.Millisecond, 3_000_000)
+	f.want("1.2")
+	for range 10 {
+		f.update(time.Second, 3_000_000)
+	}
+	f.want("2.2")
+	// Nor when it has been there for long.
+	f = newFixture(t, Config{Eager: 5 * time.Second}, []Input{in})
+	for range 7 {
+		f.update(time.Second, 200_000)
+	}
+	f.want("0.2")
+	f.update(100*time.Millisecond, 3_000_000)
+	f.want("0.2")
+	f.update(900*time.Millisecond, 3_000_000)
+	f.update(time.Second, 3_000_000)
+	f.want("2.2")
+}
