@@ -248,6 +248,14 @@ func (e *egress) makeRoom(o *outgoing) bool {
 	return shed != nil && o.shed == shed
 }
 
+// forget drops what waits of a stream that has ended: its m-line may soon be another's.
+func (e *egress) forget(stream *atomic.Bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.media.remove(stream)
+	e.again.remove(stream)
+}
+
 // pump sends what may leave now, and sets the timer for what may not. Called with mu held. The padding that it returns is
 // up to the caller, who asks again when the grant says so.
 func (e *egress) pump(now time.Duration) bwe.Grant {

@@ -540,6 +540,9 @@ func (s *subscription) end() bool {
 	s.mu.Lock()
 	was := s.ended
 	s.ended = true
+	if s.out != nil && !was {
+		s.out.egress.forget(&s.out.shed)
+	}
 	s.mu.Unlock()
 	s.pub.forget(s)
 	if !was {
