@@ -580,6 +580,28 @@ func TestQueueIsBounded(t *testing.T) {
 	})
 }
 
+// What waits of a subscription that ends doesn't leave any more.
+func TestEndedSubscriptionLeavesNothing(t *testing.T) {
+	k := &narrow{rate: 100e6, delay: 10 * ms, queue: time.Second}
+	withDownlink(t, pacedSection(true), k, func(t *testing.T, d *downlink) {
+		d.feedback = true
+		d.run(time.Second, 300_000)
+		for i := range 40 {
+			d.in.rtp(d.v.packet(d.v.vp8(i == 0, false), i == 39), d.server.now())
+		}
+		if s := d.down.out.snapshot(); s.Waiting == 0 {
+			t.Fatal("nothing waits")
+		}
+		d.p.want(5_000_000)
+		n := len(k.sent)
+		d.sub.end()
+		d.run(2*time.Second, 300_000)
+		if s := d.down.out.snapshot(); s.Waiting != 0 || len(k.sent) != n {
+			t.Errorf("%d packets wait, %d left", s.Waiting, len(k.sent)-n)
+		}
+	})
+}
+
 func TestIdleTransportsCostNothing(t *testing.T) {
 	k := &narrow{rate: 5e6, delay: 20 * ms, queue: 300 * ms}
 	withDownlink(t, pacedSection(true), k, func(t *testing.T, d *downlink) {

@@ -248,7 +248,7 @@ func (e *egress) makeRoom(o *outgoing) bool {
 	return shed != nil && o.shed == shed
 }
 
-// forget drops what waits of a stream that has ended.
+// forget drops what waits of a stream that has ended: its m-line may soon be another's.
 func (e *egress) forget(stream *atomic.Bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

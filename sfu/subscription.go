@@ -522,12 +522,12 @@ func (s *subscription) setMuted(muted bool) {
 // end stops it for good. It reports whether it hadn't ended before.
 func (s *subscription) end() bool {
 	s.mu.Lock()
-	was, st := s.ended, s.out
+	was := s.ended
 	s.ended = true
-	s.mu.Unlock()
-	if st != nil {
-		st.egress.forget(&st.shed) // its m-line may soon be another's
+	if s.out != nil && !was {
+		s.out.egress.forget(&s.out.shed)
 	}
+	s.mu.Unlock()
 	s.p.sharing.remove(s)
 	s.pub.forget(s)
 	if !was {
