@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,8 @@ const (
 	startTime = 1500 * time.Millisecond
 	// eagerTime is how long a subscription climbs as fast as the estimate grows.
 	eagerTime = 5 * time.Second
+	// speakerTime is how long a speaker stays who still speaks.
+	speakerTime = 2 * time.Second
 	// unlimited is more than any path takes, in bits per second.
 	unlimited = 1 << 40
 	// moreWanted is by how much more than is wanted is asked for, in percent.
@@ -197,18 +200,20 @@ func (a *allocation) share(now time.Duration) {
 }
 
 // attend notes the room's active speakers, the loudest first: the video of the loudest is the last to suffer. Who spoke
-// last counts as long as nobody else does.
+// last counts as long as nobody else does. While both speak, another takes over after speakerTime at the earliest, so that
+// layers don't change with every word.
 func (r *room) attend(list []Speaker, now time.Duration) {
 	if len(list) == 0 || !list[0].Active {
 		return
 	}
 	r.mu.Lock()
 	old, speaker := r.speaker, r.participants[list[0].ID]
-	if speaker == nil || speaker == old {
+	both := old != nil && now-r.spoke < speakerTime && slices.ContainsFunc(list, func(s Speaker) bool { return s.Active && s.ID == old.cfg.ID })
+	if speaker == nil || speaker == old || both {
 		r.mu.Unlock()
 		return
 	}
-	r.speaker = speaker
+	r.speaker, r.spoke = speaker, now
 	r.mu.Unlock()
 	speaker.speaking.Store(true)
 	speaker.regard(now)

@@ -452,6 +452,101 @@ func TestTheSpeakerGoesFirst(t *testing.T) {
 	}
 }
 
+// While two talk at once the speaker doesn't change with every word.
+func TestTwoSpeakers(t *testing.T) {
+	h := newHall(t)
+	a, b := h.camera("a", false, 150), h.camera("b", false, 150)
+	x, y := Speaker{ID: a.p.cfg.ID, Active: true, Level: 1}, Speaker{ID: b.p.cfg.ID, Active: true, Level: 1}
+	for _, s := range []struct {
+		after time.Duration
+		list  []Speaker
+		want  *Participant
+	}{
+		{0, []Speaker{{ID: "PA_gone", Active: true}}, nil},
+		{0, []Speaker{x}, a.p},
+		{300 * time.Millisecond, []Speaker{y, x}, a.p},
+		{speakerTime, []Speaker{y, x}, b.p},
+		{300 * time.Millisecond, []Speaker{x, y}, b.p},
+		{300 * time.Millisecond, []Speaker{x, {ID: b.p.cfg.ID}}, a.p},
+		{300 * time.Millisecond, []Speaker{{ID: a.p.cfg.ID}}, a.p},
+	} {
+		h.now += s.after
+		if h.room.attend(s.list, h.now); h.room.speaker != s.want {
+			t.Errorf("%+v: the speaker is %v", s.list, h.room.speaker)
+		}
+		for _, p := range []*Participant{a.p, b.p} {
+			if p.speaking.Load() != (p == s.want) {
+				t.Errorf("%+v: %s speaks: %v", s.list, p.cfg.ID, p.speaking.Load())
+			}
+		}
+	}
+}
+
+// What is announced counts until it is known better: a still screen is cheap soon, a liar is dear after a few seconds.
+func TestOffers(t *testing.T) {
+	for _, x := range []struct {
+		name                 string
+		announced, sent      int // kbit/s
+		first, second, tenth int64
+	}{
+		{name: "honest", announced: 1700, sent: 1700, first: 1700, second: 1730, tenth: 1740},
+		{name: "not announced", announced: 0, sent: 600, first: 150, second: 800, tenth: 640},
+		{name: "less than announced", announced: 4000, sent: 300, first: 4000, second: 400, tenth: 310},
+		{name: "more than announced", announced: 10, sent: 1700, first: 10, second: 190, tenth: 1500},
+	} {
+		h := newHall(t)
+		c := h.camera("c", false, x.sent)
+		c.pub.cfg.Layers[0].Bitrate = uint32(x.announced) * 1000
+		v := h.viewer("v")
+		v.watch(c.pub, large)
+		check := func(when string, want int64) {
+			t.Helper()
+			o := c.pub.offer(h.now)
+			if got := o.cost(0, 3) / 1000; got < want*3/4 || got > want*5/4 {
+				t.Errorf("%s, %s: %d kbit/s, want about %d", x.name, when, got, want)
+			}
+		}
+		h.pass(100 * time.Millisecond)
+		check("at first", x.first)
+		h.pass(1100 * time.Millisecond)
+		check("after a second", x.second)
+		h.pass(9 * time.Second)
+		check("after ten", x.tenth)
+		// It pauses, and is back: it costs what it did.
+		c.off[0] = true
+		h.pass(4 * time.Second)
+		if o := c.pub.offer(h.now); o.layers[0].Temporal[0].Live {
+			t.Errorf("%s: live after 4 s of silence", x.name)
+		}
+		c.pub.layers[0].Load().silent.Store(true) // as the alarm of its publisher does
+		c.off[0] = false
+		h.pass(100 * time.Millisecond)
+		check("back", x.tenth)
+		v.expect(x.name, 0)
+	}
+}
+
+func TestSharingAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	h := newHall(t)
+	v := h.viewer("v")
+	for i := range 20 {
+		v.watch(h.camera(fmt.Sprint(i), false, 150, 500, 1700).pub, SubscriptionSettings{Width: 640, Height: 360})
+	}
+	h.pass(3 * time.Second)
+	n := 0
+	if allocs := testing.AllocsPerRun(200, func() {
+		h.now += shareInterval / 10
+		n++
+		v.p.budget(h.now, int64(2_000_000+n%3*1_000_000))
+		v.p.sharing.tick(h.now)
+	}); allocs > 1 { // keyframes are asked for by RTCP
+		t.Errorf("%v allocations", allocs)
+	}
+}
+
 // link is a sink with a link of 20 Mbit/s behind it, which falls to bits per second at from, 30 ms one way, with a
 // drop-tail queue. Its receiver asks again for what it misses, until a later keyframe is complete.
 type link struct {

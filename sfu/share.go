@@ -127,7 +127,10 @@ func (s *subscription) starve(paused bool, now time.Duration) {
 	s.out.each(func(f *forward.Forwarder) { f.SetPaused(s.settings.Disabled || paused) })
 	if !paused {
 		s.pause.expect(now)
-	} else if !s.pause.told {
+		return
+	}
+	s.out.forsaken.all = true
+	if !s.pause.told {
 		s.tellPaused(true)
 	}
 }
