@@ -168,7 +168,7 @@ func (h *hall) viewer(id string) *viewer {
 
 // unknown makes nothing known of the viewer's path.
 func (v *viewer) unknown() *viewer {
-	v.p.sharing.known = false
+	v.p.sharing.known, v.p.sharing.first, v.p.sharing.estimate = false, 0, 0
 	return v
 }
 
@@ -369,6 +369,12 @@ func TestALateJoinerGetsTheFirstPictureAtOnce(t *testing.T) {
 		if more := v.p.sharing.more(h.now); more < 9*1_700_000 {
 			t.Errorf("%d bit/s are looked for, want as much as everybody's best", more)
 		}
+		// Where the estimate begins says nothing yet; nor does it while it doesn't cover what is being sent.
+		for _, bits := range []int64{500_000, 510_000, 1_000_000} {
+			v.p.budget(h.now, bits)
+			h.pass(50 * time.Millisecond)
+			v.expect("the path is being tried", make([]int, 9)...)
+		}
 		v.p.budget(h.now, 20_000_000)
 		h.pass(500 * time.Millisecond)
 		best := slices.Repeat([]int{len(kbits) - 1}, 9)
@@ -383,6 +389,34 @@ func TestALateJoinerGetsTheFirstPictureAtOnce(t *testing.T) {
 		}
 		h.pass(startTime + time.Second)
 		w.expect("nothing is ever known", best...)
+	}
+}
+
+// An estimate that falls counts at once, and one that doesn't grow after a while.
+func TestAPathThatIsTooNarrowFromTheStart(t *testing.T) {
+	for _, falls := range []bool{true, false} {
+		h := newHall(t)
+		var pubs []*camera
+		for i := range 4 {
+			pubs = append(pubs, h.camera(fmt.Sprint(i), false, 150, 500))
+		}
+		h.pass(2 * time.Second)
+		v := h.viewer("v").unknown()
+		v.p.budget(h.now, 500_000)
+		for _, c := range pubs {
+			v.watch(c.pub, large)
+		}
+		h.pass(300 * time.Millisecond)
+		v.expect("at first", 0, 0, 0, 0)
+		if falls {
+			v.p.budget(h.now, 350_000)
+		} else {
+			h.pass(startTime)
+		}
+		h.pass(100 * time.Millisecond)
+		if s := v.p.sharing.snapshot(); s.Paused == 0 || s.Used > s.Estimate || len(v.told) != s.Paused {
+			t.Errorf("falls %v: %+v, told %+v", falls, s, v.told)
+		}
 	}
 }
 
