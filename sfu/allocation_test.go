@@ -402,14 +402,14 @@ func TestAPathThatIsTooNarrowFromTheStart(t *testing.T) {
 		}
 		h.pass(2 * time.Second)
 		v := h.viewer("v").unknown()
-		v.p.budget(h.now, 500_000)
+		v.p.budget(h.now, 300_000)
 		for _, c := range pubs {
 			v.watch(c.pub, large)
 		}
 		h.pass(300 * time.Millisecond)
 		v.expect("at first", 0, 0, 0, 0)
 		if falls {
-			v.p.budget(h.now, 350_000)
+			v.p.budget(h.now, 200_000)
 		} else {
 			h.pass(startTime)
 		}
