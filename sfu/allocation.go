@@ -28,8 +28,8 @@ const (
 	// descentCheck is when it is looked at whether a stream of several layers has gone down as told, or needs a keyframe.
 	descentCheck = 50 * time.Millisecond
 	// A participant of whose path nothing is known gets each video in the lowest layer, whatever that takes, so that the first
-	// pictures come at once. That ends when the estimate covers them or falls by startFall percent, and after startTime. Who
-	// hasn't got an estimate by then has no limit.
+	// pictures come at once. Where the estimate begins says nothing: that ends when it has grown and covers them, when it has
+	// fallen by startFall percent, and after startTime. Who hasn't got an estimate by then has no limit.
 	startTime = 1500 * time.Millisecond
 	startFall = 10
 	// startSpare is what must be left of the estimate then, in percent: what a climb leaves, too.
@@ -259,7 +259,7 @@ func (a *allocation) look(now time.Duration, starting bool) {
 	}
 }
 
-// covered reports whether the estimate covers the lowest layers of all videos. Called with a.mu held.
+// covered reports whether the estimate has grown and covers the lowest layers of all videos. Called with a.mu held.
 func (a *allocation) covered() bool {
 	need := int64(0)
 	for _, sh := range a.shares {
@@ -270,7 +270,7 @@ func (a *allocation) covered() bool {
 			need += sh.offer.cost(int(lowest), alloc.MaxTemporal)
 		}
 	}
-	return a.first > 0 && a.estimate-a.estimate*startSpare/100 >= need
+	return a.first > 0 && a.estimate > a.first && a.estimate-a.estimate*startSpare/100 >= need
 }
 
 func (a *allocation) snapshot() BandwidthStats {

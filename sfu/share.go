@@ -13,8 +13,8 @@ const (
 	congestedBy = 25
 	// drainTime is for how long the lowest layer is sent after another was stopped: its keyframe comes through a queue soonest.
 	drainTime = time.Second
-	// packetOverhead is what an audio packet has around its payload, in bytes: RTP, its extensions, and SRTP's tag.
-	packetOverhead = 40
+	// audioOverhead is what an audio packet has around its payload, in bytes: RTP, its extensions, and SRTP's tag.
+	audioOverhead = 40
 )
 
 // share is one subscription's part in it. Guarded by the allocation.
@@ -41,7 +41,7 @@ func (sh *share) look(now time.Duration, starting bool) {
 	}
 	sent := uint64(0)
 	if st != nil {
-		sent = s.stats.Bytes + s.stats.Packets*packetOverhead
+		sent = s.stats.Bytes + s.stats.Packets*audioOverhead
 	}
 	s.mu.Unlock()
 	in.Disabled, in.Muted = set.Disabled, s.pub.muted.Load()
