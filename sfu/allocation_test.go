@@ -16,7 +16,7 @@ type hall struct {
 	*stage
 	now     time.Duration
 	cameras []*camera
-	voices  []*voice
+	voices  []*microphone
 	viewers []*viewer
 	frames  int
 	each    func() // before every frame
@@ -129,17 +129,17 @@ func (c *camera) send(n int, now time.Duration) {
 	}
 }
 
-// voice publishes audio of 32 kbit/s.
-type voice struct {
+// microphone publishes audio of 32 kbit/s.
+type microphone struct {
 	p    *Participant
 	in   *ingest
 	pub  *publication
 	feed feed
 }
 
-func (h *hall) voice(id string) *voice {
+func (h *hall) microphone(id string) *microphone {
 	h.t.Helper()
-	v := &voice{feed: feed{ssrc: 5, pt: 111, mid: "0"}}
+	v := &microphone{feed: feed{ssrc: 5, pt: 111, mid: "0"}}
 	v.p, v.in, _ = h.newcomer("PA_" + id)
 	v.pub = h.announce(v.p, v.in, PublicationConfig{ID: "TR_" + id, CID: "cid-0", Kind: Audio}, audioSection("0"))
 	h.voices = append(h.voices, v)
@@ -255,7 +255,7 @@ func TestABudgetThatFallsTakesFromThumbnailsFirst(t *testing.T) {
 	h := newHall(t)
 	screen, speaker := h.camera("screen", true, 150, 500, 1700), h.camera("speaker", false, 150, 500, 1700)
 	one, two := h.camera("one", false, 150, 500, 1700), h.camera("two", false, 150, 500, 1700)
-	talk := h.voice("talk")
+	talk := h.microphone("talk")
 	h.room.attend([]Speaker{{ID: "PA_speaker", Active: true, Level: 1}}, h.now)
 	v := h.viewer("v")
 	for _, c := range []*camera{screen, speaker} {
