@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -26,11 +27,17 @@ const (
 	calmInterval = time.Second
 	// descentCheck is when it is looked at whether a stream of several layers has gone down as told, or needs a keyframe.
 	descentCheck = 50 * time.Millisecond
-	// A participant of whose path nothing is known gets each video in the lowest layer, so that the first pictures come at
-	// once and over any path. Who tells nothing of it for startTime, as no browser does, has no limit from then on.
+	// A participant of whose path nothing is known gets each video in the lowest layer, whatever that takes, so that the first
+	// pictures come at once. Where the estimate begins says nothing: that ends when it has grown and covers them, when it has
+	// fallen by startFall percent, and after startTime. Who hasn't got an estimate by then has no limit.
 	startTime = 1500 * time.Millisecond
+	startFall = 10
+	// startSpare is what must be left of the estimate then, in percent: what a climb leaves, too.
+	startSpare = 15
 	// eagerTime is how long a subscription climbs as fast as the estimate grows.
 	eagerTime = 5 * time.Second
+	// speakerTime is how long a speaker stays who still speaks.
+	speakerTime = 2 * time.Second
 	// unlimited is more than any path takes, in bits per second.
 	unlimited = 1 << 40
 	// moreWanted is by how much more than is wanted is asked for, in percent.
@@ -49,7 +56,8 @@ type allocation struct {
 	now       time.Duration
 	began     time.Duration // the first video came
 	started   bool
-	known     bool // there is an estimate
+	known     bool  // the estimate counts
+	first     int64 // estimate, 0 for none yet
 	estimate  int64
 	sending   int64 // what the layers that are being forwarded cost
 	summary   alloc.Summary
@@ -62,13 +70,17 @@ func newAllocation(p *Participant) *allocation {
 	return a
 }
 
-// budget sets the estimate of what the path to the participant takes, in bits per second of server time now. The first
-// call says that the path is known: it should wait until feedback has come.
+// budget sets the estimate of what the path to the participant takes, in bits per second at server time now. The first one
+// may be a guess.
 func (p *Participant) budget(now time.Duration, target int64) {
 	a := p.sharing
 	a.mu.Lock()
 	urgent := !a.known || target < max(a.summary.Used, a.sending)
-	a.known, a.estimate = true, max(target, 0)
+	a.estimate = max(target, 0)
+	if a.first == 0 {
+		a.first = max(target, 1)
+	}
+	a.known = a.known || a.estimate < a.first-a.first*startFall/100
 	a.mu.Unlock()
 	if urgent { // a higher one can wait for the next time: climbs take seconds
 		a.share(now)
@@ -140,10 +152,13 @@ func (a *allocation) tick(now time.Duration) (next time.Duration) {
 
 // budgetAt returns what there is to share out. Called with a.mu held.
 func (a *allocation) budgetAt(now time.Duration) (bits int64, starting bool) {
-	if a.known {
+	switch late := a.started && now-a.began >= startTime; {
+	case a.known || late && a.first > 0:
 		return a.estimate, false
+	case late:
+		return unlimited, false
 	}
-	return unlimited, a.started && now-a.began < startTime
+	return unlimited, a.started
 }
 
 // calm reports whether nothing is scarce. Called with a.mu held.
@@ -175,11 +190,10 @@ func (a *allocation) share(now time.Duration) {
 	a.now = max(a.now, now)
 	now = a.now
 	budget, starting := a.budgetAt(now)
-	a.sending = 0
-	for _, sh := range a.shares {
-		sh.look(now, starting)
-		sh.sub.Set(sh.input)
-		a.sending += sh.cost
+	a.look(now, starting)
+	if starting && a.covered() {
+		a.known, budget = true, a.estimate
+		a.look(now, false)
 	}
 	a.changed = a.allocator.Update(now, budget, a.changed[:0])
 	a.summary = a.allocator.Summary()
@@ -197,18 +211,20 @@ func (a *allocation) share(now time.Duration) {
 }
 
 // attend notes the room's active speakers, the loudest first: the video of the loudest is the last to suffer. Who spoke
-// last counts as long as nobody else does.
+// last counts as long as nobody else does. While both speak, another takes over after speakerTime at the earliest, so that
+// layers don't change with every word.
 func (r *room) attend(list []Speaker, now time.Duration) {
 	if len(list) == 0 || !list[0].Active {
 		return
 	}
 	r.mu.Lock()
 	old, speaker := r.speaker, r.participants[list[0].ID]
-	if speaker == nil || speaker == old {
+	both := old != nil && now-r.spoke < speakerTime && slices.ContainsFunc(list, func(s Speaker) bool { return s.Active && s.ID == old.cfg.ID })
+	if speaker == nil || speaker == old || both {
 		r.mu.Unlock()
 		return
 	}
-	r.speaker = speaker
+	r.speaker, r.spoke = speaker, now
 	r.mu.Unlock()
 	speaker.speaking.Store(true)
 	speaker.regard(now)
@@ -231,6 +247,30 @@ func (p *Participant) regard(now time.Duration) {
 			s.p.sharing.alarm.at(now)
 		}
 	}
+}
+
+// look gathers what the allocator is to know. Called with a.mu held.
+func (a *allocation) look(now time.Duration, starting bool) {
+	a.sending = 0
+	for _, sh := range a.shares {
+		sh.look(now, starting)
+		sh.sub.Set(sh.input)
+		a.sending += sh.cost
+	}
+}
+
+// covered reports whether the estimate has grown and covers the lowest layers of all videos. Called with a.mu held.
+func (a *allocation) covered() bool {
+	need := int64(0)
+	for _, sh := range a.shares {
+		if sh.s.pub.cfg.Kind == Audio {
+			need += sh.cost
+		} else if !sh.input.Disabled && !sh.input.Muted {
+			_, lowest := sh.offer.best(0)
+			need += sh.offer.cost(int(lowest), alloc.MaxTemporal)
+		}
+	}
+	return a.first > 0 && a.estimate > a.first && a.estimate-a.estimate*startSpare/100 >= need
 }
 
 func (a *allocation) snapshot() BandwidthStats {

@@ -16,7 +16,7 @@ type hall struct {
 	*stage
 	now     time.Duration
 	cameras []*camera
-	voices  []*singer
+	voices  []*microphone
 	viewers []*viewer
 	frames  int
 	each    func() // before every frame
@@ -129,17 +129,17 @@ func (c *camera) send(n int, now time.Duration) {
 	}
 }
 
-// singer publishes audio of 32 kbit/s.
-type singer struct {
+// microphone publishes audio of 32 kbit/s.
+type microphone struct {
 	p    *Participant
 	in   *ingest
 	pub  *publication
 	feed feed
 }
 
-func (h *hall) voice(id string) *singer {
+func (h *hall) microphone(id string) *microphone {
 	h.t.Helper()
-	v := &singer{feed: feed{ssrc: 5, pt: 111, mid: "0"}}
+	v := &microphone{feed: feed{ssrc: 5, pt: 111, mid: "0"}}
 	v.p, v.in, _ = h.newcomer("PA_" + id)
 	v.pub = h.announce(v.p, v.in, PublicationConfig{ID: "TR_" + id, CID: "cid-0", Kind: Audio}, audioSection("0"))
 	h.voices = append(h.voices, v)
@@ -168,7 +168,7 @@ func (h *hall) viewer(id string) *viewer {
 
 // unknown makes nothing known of the viewer's path.
 func (v *viewer) unknown() *viewer {
-	v.p.sharing.known = false
+	v.p.sharing.known, v.p.sharing.first, v.p.sharing.estimate = false, 0, 0
 	return v
 }
 
@@ -255,7 +255,7 @@ func TestABudgetThatFallsTakesFromThumbnailsFirst(t *testing.T) {
 	h := newHall(t)
 	screen, speaker := h.camera("screen", true, 150, 500, 1700), h.camera("speaker", false, 150, 500, 1700)
 	one, two := h.camera("one", false, 150, 500, 1700), h.camera("two", false, 150, 500, 1700)
-	talk := h.voice("talk")
+	talk := h.microphone("talk")
 	h.room.attend([]Speaker{{ID: "PA_speaker", Active: true, Level: 1}}, h.now)
 	v := h.viewer("v")
 	for _, c := range []*camera{screen, speaker} {
@@ -369,6 +369,12 @@ func TestALateJoinerGetsTheFirstPictureAtOnce(t *testing.T) {
 		if more := v.p.sharing.more(h.now); more < 9*1_700_000 {
 			t.Errorf("%d bit/s are looked for, want as much as everybody's best", more)
 		}
+		// Where the estimate begins says nothing yet; nor does it while it doesn't cover what is being sent.
+		for _, bits := range []int64{500_000, 510_000, 1_000_000} {
+			v.p.budget(h.now, bits)
+			h.pass(50 * time.Millisecond)
+			v.expect("the path is being tried", make([]int, 9)...)
+		}
 		v.p.budget(h.now, 20_000_000)
 		h.pass(500 * time.Millisecond)
 		best := slices.Repeat([]int{len(kbits) - 1}, 9)
@@ -383,6 +389,34 @@ func TestALateJoinerGetsTheFirstPictureAtOnce(t *testing.T) {
 		}
 		h.pass(startTime + time.Second)
 		w.expect("nothing is ever known", best...)
+	}
+}
+
+// An estimate that falls counts at once, and one that doesn't grow after a while.
+func TestAPathThatIsTooNarrowFromTheStart(t *testing.T) {
+	for _, falls := range []bool{true, false} {
+		h := newHall(t)
+		var pubs []*camera
+		for i := range 4 {
+			pubs = append(pubs, h.camera(fmt.Sprint(i), false, 150, 500))
+		}
+		h.pass(2 * time.Second)
+		v := h.viewer("v").unknown()
+		v.p.budget(h.now, 300_000)
+		for _, c := range pubs {
+			v.watch(c.pub, large)
+		}
+		h.pass(300 * time.Millisecond)
+		v.expect("at first", 0, 0, 0, 0)
+		if falls {
+			v.p.budget(h.now, 200_000)
+		} else {
+			h.pass(startTime)
+		}
+		h.pass(100 * time.Millisecond)
+		if s := v.p.sharing.snapshot(); s.Paused == 0 || s.Used > s.Estimate || len(v.told) != s.Paused {
+			t.Errorf("falls %v: %+v, told %+v", falls, s, v.told)
+		}
 	}
 }
 
@@ -449,6 +483,101 @@ func TestTheSpeakerGoesFirst(t *testing.T) {
 	h.room.remove(b.p)
 	if h.room.speaker != nil || b.p.speaking.Load() {
 		t.Error("who has left is still the speaker")
+	}
+}
+
+// While two talk at once the speaker doesn't change with every word.
+func TestTwoSpeakers(t *testing.T) {
+	h := newHall(t)
+	a, b := h.camera("a", false, 150), h.camera("b", false, 150)
+	x, y := Speaker{ID: a.p.cfg.ID, Active: true, Level: 1}, Speaker{ID: b.p.cfg.ID, Active: true, Level: 1}
+	for _, s := range []struct {
+		after time.Duration
+		list  []Speaker
+		want  *Participant
+	}{
+		{0, []Speaker{{ID: "PA_gone", Active: true}}, nil},
+		{0, []Speaker{x}, a.p},
+		{300 * time.Millisecond, []Speaker{y, x}, a.p},
+		{speakerTime, []Speaker{y, x}, b.p},
+		{300 * time.Millisecond, []Speaker{x, y}, b.p},
+		{300 * time.Millisecond, []Speaker{x, {ID: b.p.cfg.ID}}, a.p},
+		{300 * time.Millisecond, []Speaker{{ID: a.p.cfg.ID}}, a.p},
+	} {
+		h.now += s.after
+		if h.room.attend(s.list, h.now); h.room.speaker != s.want {
+			t.Errorf("%+v: the speaker is %v", s.list, h.room.speaker)
+		}
+		for _, p := range []*Participant{a.p, b.p} {
+			if p.speaking.Load() != (p == s.want) {
+				t.Errorf("%+v: %s speaks: %v", s.list, p.cfg.ID, p.speaking.Load())
+			}
+		}
+	}
+}
+
+// What is announced counts until it is known better: a still screen is cheap soon, a liar is dear after a few seconds.
+func TestOffers(t *testing.T) {
+	for _, x := range []struct {
+		name                 string
+		announced, sent      int // kbit/s
+		first, second, tenth int64
+	}{
+		{name: "honest", announced: 1700, sent: 1700, first: 1700, second: 1730, tenth: 1740},
+		{name: "not announced", announced: 0, sent: 600, first: 150, second: 800, tenth: 640},
+		{name: "less than announced", announced: 4000, sent: 300, first: 4000, second: 400, tenth: 310},
+		{name: "more than announced", announced: 10, sent: 1700, first: 10, second: 190, tenth: 1500},
+	} {
+		h := newHall(t)
+		c := h.camera("c", false, x.sent)
+		c.pub.cfg.Layers[0].Bitrate = uint32(x.announced) * 1000
+		v := h.viewer("v")
+		v.watch(c.pub, large)
+		check := func(when string, want int64) {
+			t.Helper()
+			o := c.pub.offer(h.now)
+			if got := o.cost(0, 3) / 1000; got < want*3/4 || got > want*5/4 {
+				t.Errorf("%s, %s: %d kbit/s, want about %d", x.name, when, got, want)
+			}
+		}
+		h.pass(100 * time.Millisecond)
+		check("at first", x.first)
+		h.pass(1100 * time.Millisecond)
+		check("after a second", x.second)
+		h.pass(9 * time.Second)
+		check("after ten", x.tenth)
+		// It pauses, and is back: it costs what it did.
+		c.off[0] = true
+		h.pass(4 * time.Second)
+		if o := c.pub.offer(h.now); o.layers[0].Temporal[0].Live {
+			t.Errorf("%s: live after 4 s of silence", x.name)
+		}
+		c.pub.layers[0].Load().silent.Store(true) // as the alarm of its publisher does
+		c.off[0] = false
+		h.pass(100 * time.Millisecond)
+		check("back", x.tenth)
+		v.expect(x.name, 0)
+	}
+}
+
+func TestSharingAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	h := newHall(t)
+	v := h.viewer("v")
+	for i := range 20 {
+		v.watch(h.camera(fmt.Sprint(i), false, 150, 500, 1700).pub, SubscriptionSettings{Width: 640, Height: 360})
+	}
+	h.pass(3 * time.Second)
+	n := 0
+	if allocs := testing.AllocsPerRun(200, func() {
+		h.now += shareInterval / 10
+		n++
+		v.p.budget(h.now, int64(2_000_000+n%3*1_000_000))
+		v.p.sharing.tick(h.now)
+	}); allocs > 1 { // keyframes are asked for by RTCP
+		t.Errorf("%v allocations", allocs)
 	}
 }
 

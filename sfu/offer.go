@@ -13,7 +13,9 @@ import (
 const (
 	// offerInterval is how often the layers of a publication are measured anew, for all its subscribers at once.
 	offerInterval = 200 * time.Millisecond
-	// A stream's bitrate counts once it has been measured for offerProof; what the publisher announced counts until then.
+	// What the publisher announced counts until a stream has been measured for offerProof; less counts after offerHint. It
+	// begins with a keyframe, so that it seems more than it is.
+	offerHint  = 300 * time.Millisecond
 	offerProof = time.Second
 	// offerWeight is the time over which a bitrate is smoothed. A keyframe is as large as a second of other frames may be, and
 	// comes with every switch: it must not lead to the next one.
@@ -29,8 +31,9 @@ type offer struct {
 	// spatials is how many spatial layers the stream of simulcast layer stream holds, where the publication has only that
 	// stream and the layers above are these. Otherwise it is 0, and they are the simulcast layers.
 	stream, spatials int8
-	// bits are the layers' bitrates with all temporal layers, smoothed; 0 for what nobody has announced or measured.
-	bits [alloc.MaxSpatial]int64
+	// bits are the layers' bitrates with all temporal layers, smoothed.
+	bits   [alloc.MaxSpatial]int64
+	proven [alloc.MaxSpatial]bool
 }
 
 // offers keeps a publication's latest offer.
@@ -58,36 +61,39 @@ func (pub *publication) offer(now time.Duration) offer {
 func (o *offer) measure(pub *publication, now, elapsed time.Duration) {
 	before := *o
 	*o = offer{}
-	streams := 0
+	streams, only := 0, 0
 	for i := range pub.layers {
 		if pub.layers[i].Load() != nil {
-			streams++
-			o.stream = int8(i)
+			streams, only = streams+1, i
 		}
 	}
 	if streams == 1 {
-		if n := pub.layers[o.stream].Load().spatial.Load(); n > 1 {
-			o.spatials = int8(min(n, alloc.MaxSpatial))
+		if n := pub.layers[only].Load().spatial.Load(); n > 1 {
+			o.stream, o.spatials = int8(only), int8(min(n, alloc.MaxSpatial))
 		}
 	}
 	if before.stream != o.stream || before.spatials != o.spatials {
 		before = offer{}
 	}
 	announced := pub.sizes()
+	var known [alloc.MaxSpatial]bool
+	for i, bits := range usualBitrates {
+		o.bits[i] = int64(bits)
+	}
 	for _, a := range announced {
 		i := int(a.Quality)
 		switch {
 		case o.spatials > 0:
 			i += int(o.spatials) - 3 // the highest layer is high quality, the one below medium, and so on
 		case streams == 1 && len(announced) == 1:
-			i = int(o.stream)
+			i = only
 		}
 		if i < 0 || i >= alloc.MaxSpatial {
 			continue
 		}
 		o.layers[i].Width, o.layers[i].Height = a.Width, a.Height
 		if a.Bitrate > 0 {
-			o.bits[i] = int64(a.Bitrate)
+			o.bits[i], known[i] = int64(a.Bitrate), true
 		}
 	}
 	for i := range o.layers {
@@ -100,29 +106,29 @@ func (o *offer) measure(pub *publication, now, elapsed time.Duration) {
 				o.layers[i].Width, o.layers[i].Height = uint32(size.Width), uint32(size.Height)
 			}
 		}
-		var bits int64
-		var proven bool
-		o.layers[i].Temporal, bits, proven = l.cells(spatial, now)
+		cells, bits, age := l.cells(spatial, now)
+		o.proven[i] = before.proven[i] || age >= offerProof
 		switch {
-		case !proven && o.bits[i] > 0: // as announced
-		case before.bits[i] == 0 || !proven:
+		case before.proven[i] && (age < offerProof || bits == 0): // it costs what it did
+			o.bits[i] = before.bits[i]
+		case age < offerHint:
+		case age < offerProof:
+			o.bits[i] = min(o.bits[i], bits)
+		case before.bits[i] == 0, !before.proven[i] && !known[i]:
 			o.bits[i] = bits
 		default:
 			o.bits[i] = before.bits[i] + (bits-before.bits[i])*int64(elapsed/time.Millisecond)/int64((elapsed+offerWeight)/time.Millisecond)
 		}
+		o.layers[i].Temporal = cells
 		o.scale(i, bits)
 	}
 }
 
 // scale brings the temporal layers of layer i, which were measured as part of bits, to the layer's smoothed bitrate.
 func (o *offer) scale(i int, bits int64) {
-	cost := o.bits[i]
-	if cost <= 0 {
-		cost = int64(usualBitrates[i])
-	}
 	for t := range o.layers[i].Temporal {
 		if c := &o.layers[i].Temporal[t]; c.Bitrate > 0 {
-			c.Bitrate = uint32(min(max(int64(c.Bitrate)*cost/max(bits, 1), 1), 1<<31))
+			c.Bitrate = uint32(min(max(int64(c.Bitrate)*o.bits[i]/max(bits, 1), 1), 1<<31))
 		}
 	}
 }
@@ -142,9 +148,9 @@ func (o *offer) find(pub *publication, i int) (*layer, uint8) {
 	return l, uint8(max(l.spatial.Load()-1, 0))
 }
 
-// cells returns the temporal layers of a spatial layer of the stream, and what all of them cost in the last second. proven
-// is false while there hasn't been a second; then the temporal layers count as one.
-func (l *layer) cells(spatial uint8, now time.Duration) (out [alloc.MaxTemporal]alloc.Cell, bits int64, proven bool) {
+// cells returns the temporal layers of a spatial layer of the stream, and what all of them cost in the last second. age is
+// since when the stream has come without a break, 0 if it doesn't; below offerProof the temporal layers count as one.
+func (l *layer) cells(spatial uint8, now time.Duration) (out [alloc.MaxTemporal]alloc.Cell, bits int64, age time.Duration) {
 	live := l.live(now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -155,9 +161,12 @@ func (l *layer) cells(spatial uint8, now time.Duration) (out [alloc.MaxTemporal]
 	}
 	bits = int64(min(all, 1<<31))
 	since, any := l.rates.Begun()
-	if since = max(since, time.Duration(l.resumed.Load())); !any || !live || now-since < offerProof {
+	if any && live {
+		age = max(now-max(since, time.Duration(l.resumed.Load())), 0)
+	}
+	if age < offerProof {
 		out[0] = alloc.Cell{Bitrate: uint32(max(bits, 1)), Live: live}
-		return out, bits, false
+		return out, bits, age
 	}
 	// A spatial layer that brings nothing while the ones below do was stopped by its publisher.
 	live = all > 0 || base == 0
@@ -178,7 +187,7 @@ func (l *layer) cells(spatial uint8, now time.Duration) (out [alloc.MaxTemporal]
 		}
 		out[t] = alloc.Cell{Bitrate: uint32(min(max(rate, 1), 1<<31)), FPS: uint32(fps + 0.5), Live: live}
 	}
-	return out, bits, true
+	return out, bits, age
 }
 
 // best returns what the best of the layers up to spatial costs, lowest which is the lowest that is being sent, -1 for

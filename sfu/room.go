@@ -17,7 +17,8 @@ type room struct {
 	participants map[string]*Participant
 	guests       map[*Participant]bool // who are elsewhere and whose tracks are shown here
 	publications map[string]*publication
-	speaker      *Participant // the loudest, or who was it last
+	speaker      *Participant  // the loudest, or who was it last …
+	spoke        time.Duration // … since then
 
 	levels   sync.Mutex // guards detector and its tracks
 	detector *speakers.Detector

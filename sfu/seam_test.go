@@ -91,6 +91,7 @@ func (st *stage) participant(id string) *Participant {
 	p.reports = newAlarm(st.server.now, func(time.Duration) time.Duration { return 0 })
 	p.sharing = newAllocation(p)
 	p.sharing.alarm.stop() // time is the test's
+	p.budget(0, 1)
 	p.budget(0, unlimited)
 	return p
 }

@@ -127,7 +127,10 @@ func (s *subscription) starve(paused bool, now time.Duration) {
 	s.out.each(func(f *forward.Forwarder) { f.SetPaused(s.settings.Disabled || paused) })
 	if !paused {
 		s.pause.expect(now)
-	} else if !s.pause.told {
+		return
+	}
+	s.out.forsaken.all = true
+	if !s.pause.told {
 		s.tellPaused(true)
 	}
 }
@@ -144,8 +147,8 @@ func (sh *share) aim(f *forward.Forwarder, r alloc.Result, d *descent, now time.
 		t = r.Wanted // it waits for that
 	}
 	if now < st.drained {
-		if _, lowest := o.best(0); lowest >= 0 {
-			t = alloc.Target{Spatial: min(t.Spatial, lowest), Temporal: alloc.MaxTemporal - 1}
+		if _, lowest := o.best(0); lowest >= 0 && t.Spatial > lowest {
+			t = alloc.Target{Spatial: lowest, Temporal: alloc.MaxTemporal - 1}
 		}
 	}
 	was, told := o.forwarded(f, st.temporal)
