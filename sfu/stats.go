@@ -20,6 +20,8 @@ type ParticipantStats struct {
 	RTT time.Duration
 	// MalformedRTCP counts RTCP packets that couldn't be parsed.
 	MalformedRTCP uint64
+	// StrayRTCP counts requests about streams that aren't sent to the participant.
+	StrayRTCP     uint64
 	Transports    []TransportStats
 	Publications  []PublicationStats
 	Subscriptions []SubscriptionStats
@@ -81,6 +83,9 @@ type SubscriptionStats struct {
 	Switches uint64
 	// NACKs and PLIs count the requests that the subscriber sent; Resent the packets sent again, Gone those no longer stored.
 	NACKs, PLIs, Resent, Gone uint64
+	// Unknown counts packets asked for that were never sent or are forgotten, Refused those that had been sent again a moment
+	// ago or often enough, PLIsRefused requests for keyframes beyond the subscription's share.
+	Unknown, Refused, PLIsRefused uint64
 	// Lost, FractionLost and Jitter are as in the subscriber's latest receiver report.
 	Lost         int64
 	FractionLost float64
@@ -106,7 +111,7 @@ func (s *Server) Stats() Stats {
 
 // Stats returns a snapshot of the participant.
 func (p *Participant) Stats() ParticipantStats {
-	out := ParticipantStats{Room: p.whereabouts().name, ID: p.cfg.ID, RTT: time.Duration(p.roundTrip.Load()), MalformedRTCP: p.badRTCP.Load()}
+	out := ParticipantStats{Room: p.whereabouts().name, ID: p.cfg.ID, RTT: time.Duration(p.roundTrip.Load()), MalformedRTCP: p.badRTCP.Load(), StrayRTCP: p.strayRTCP.Load()}
 	for i := range p.transports {
 		if t := p.transports[i].Load(); t != nil {
 			out.Transports = append(out.Transports, t.snapshot())

@@ -28,10 +28,16 @@ type SubscriptionSettings struct {
 }
 
 const (
-	sentVideoPackets = 512
+	sentVideoPackets = 4096
 	sentAudioPackets = 256
+	// plainVideoPackets is how much can be sent again without RTX.
+	plainVideoPackets = 1024
 	// maxResend bounds what one NACK packet may ask for.
 	maxResend = 256
+	// What is sent again is paid for by what is sent: no receiver gets more than as much again, however often it asks. At
+	// first, and after a pause of NACKs, there is a stock, in bytes.
+	firstResend = 64 << 10
+	stockResend = 512 << 10
 )
 
 // subscription is one participant's receiving of one track. From Subscribe it waits for a codec of the publication, for an
@@ -54,6 +60,7 @@ type subscription struct {
 	stats    SubscriptionStats
 	pause    pauseState
 	measured measuredStream
+	plis     allowance
 }
 
 // stream is the sending side of a subscription, from the answer on. Guarded by the subscription.
@@ -77,13 +84,17 @@ type stream struct {
 	// stamps let a packet be sent again bit for bit where there is no RTX; see [subscription.resend].
 	stamps  []stamp
 	nack    bool
+	history int // the size of sent
+	repairs int // bytes that may be sent again
 	cname   string
 	clock   uint32
-	prefix  [maxPrefix]byte
-	packet  outgoing // scratch
-	packets uint32   // as sender reports count
-	octets  uint32
-	first   forward.Config
+	// keyframe is the timestamp of the latest keyframe sent.
+	keyframe uint32
+	prefix   [maxPrefix]byte
+	packet   outgoing // scratch
+	packets  uint32   // as sender reports count
+	octets   uint32
+	first    forward.Config
 	// announced: padding has gone ahead of the first packet.
 	announced bool
 	main      uint8 // the publisher's payload type of the codec being forwarded
@@ -118,18 +129,17 @@ func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) err
 			st.nack = st.nack || p.nack
 		}
 	}
-	size := sentVideoPackets
-	if s.pub.cfg.Kind == Audio {
-		size = sentAudioPackets
-	}
 	if rtx && repair != 0 {
 		st.repair = repair
 	}
-	if st.nack {
-		st.sent = history.NewSent(size)
-		if st.repair == 0 {
-			st.stamps = make([]stamp, size)
-		}
+	st.repairs = firstResend
+	switch {
+	case s.pub.cfg.Kind == Audio:
+		st.history = sentAudioPackets
+	case st.repair == 0:
+		st.history = plainVideoPackets
+	default:
+		st.history = sentVideoPackets
 	}
 	st.first = forward.Config{Sequence: uint16(rand.Uint32()), Timestamp: rand.Uint32()}
 	s.mu.Lock()
@@ -229,18 +239,25 @@ func (s *subscription) forward(pub *publication, p *packet) {
 		sent := d.Sent(&p.forward)
 		sent.Layer |= uint8(pub.index) << layerBits
 		if st.render(&sent, p, f) {
+			if st.nack && st.sent == nil { // many microphones never say a word
+				st.remember()
+			}
 			if st.stamps != nil {
 				m := &st.stamps[int(d.Sequence)%len(st.stamps)]
 				*m = stamp{sequence: d.Sequence, used: true}
 				st.packet.stamp = m
 			}
 			if st.sent != nil {
-				st.sent.Put(sent)
+				st.sent.Put(sent, p.forward.Arrival)
+			}
+			if p.forward.Descriptor.Keyframe {
+				st.keyframe = sent.Timestamp
 			}
 			if st.egress.send(&st.packet) {
 				n := len(st.packet.prefix) + len(st.packet.payload)
 				st.packets++
 				st.octets += uint32(n)
+				st.repairs = min(st.repairs+n, stockResend)
 				s.stats.Packets++
 				s.stats.Bytes += uint64(n)
 				s.pause.expect(p.forward.Arrival)
@@ -258,6 +275,14 @@ func (s *subscription) forward(pub *publication, p *packet) {
 		if l := pub.layers[d.KeyframeLayer].Load(); l != nil {
 			l.requestKeyframe(p.forward.Arrival)
 		}
+	}
+}
+
+// remember makes room for what is sent.
+func (st *stream) remember() {
+	st.sent = history.NewSent(st.history)
+	if st.repair == 0 {
+		st.stamps = make([]stamp, st.history)
 	}
 }
 
@@ -330,7 +355,7 @@ func (st *stream) render(sent *history.SentPacket, p *packet, f format) bool {
 
 // nacked answers a NACK: it sends the packets again.
 func (s *subscription) nacked(sequences []uint16, now time.Duration) {
-	rtt := s.p.rtt()
+	rtt := time.Duration(s.p.roundTrip.Load())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.out
@@ -338,10 +363,26 @@ func (s *subscription) nacked(sequences []uint16, now time.Duration) {
 	if st == nil || s.ended || st.sent == nil {
 		return
 	}
-	for _, sequence := range sequences[:min(len(sequences), maxResend)] {
-		sent, ok := st.sent.Resend(sequence, now, max(rtt, 10*time.Millisecond))
-		if ok {
-			s.resend(&sent)
+	sequences = sequences[:min(len(sequences), maxResend)]
+	// Nothing can be shown before the keyframe is whole: its packets go first.
+	for _, first := range [...]bool{true, false} {
+		for _, sequence := range sequences {
+			sent, known := st.sent.Get(sequence)
+			if !known && first || known && (sent.Timestamp == st.keyframe) != first {
+				continue
+			}
+			sent, answer := st.sent.Resend(sequence, now, rtt)
+			switch {
+			case answer == history.Unknown:
+				s.stats.Unknown++
+			case answer > history.ResendTwice || st.repairs <= 0:
+				s.stats.Refused++
+			default:
+				s.resend(&sent)
+				if answer == history.ResendTwice && st.repair != 0 {
+					s.resend(&sent)
+				}
+			}
 		}
 	}
 }
@@ -395,6 +436,7 @@ func (s *subscription) resend(sent *history.SentPacket) {
 	}
 	if st.egress.send(o) {
 		s.stats.Resent++
+		st.repairs -= len(o.prefix) + len(o.payload)
 	}
 }
 
@@ -403,19 +445,25 @@ func (s *subscription) keyframeRequested(now time.Duration) {
 	s.mu.Lock()
 	s.stats.PLIs++
 	st := s.out
-	layer := -1
+	current := -1
 	var source *publication
 	if st != nil && !s.ended && st.source != nil {
 		source = st.source
-		if layer = st.forwarder.Current(); layer < 0 {
-			layer = st.forwarder.Target()
+		if current = st.forwarder.Current(); current < 0 {
+			current = st.forwarder.Target()
 		}
 	}
-	s.mu.Unlock()
-	if layer < 0 {
-		return
+	var l *layer
+	if current >= 0 {
+		l = source.layers[current].Load()
 	}
-	if l := source.layers[layer].Load(); l != nil {
+	// A keyframe costs everybody who watches. One that is awaited anyway costs no more.
+	allowed := l != nil && (l.keyframes.awaited() || s.plis.take(now))
+	if l != nil && !allowed {
+		s.stats.PLIsRefused++
+	}
+	s.mu.Unlock()
+	if allowed {
 		l.requestKeyframe(now)
 	}
 }
@@ -539,7 +587,7 @@ func (s *subscription) received(b *rtcp.ReceptionReport, now time.Duration, wall
 	// RFC 3550 section 6.4.1: round trip A - LSR - DLSR in the middle 32 bits of NTP time.
 	if b.LastSenderReport != 0 {
 		d := uint32(forward.NTP(wall)>>16) - b.LastSenderReport - b.Delay
-		if rtt := time.Duration(d) * time.Second >> 16; d < 1<<31 && rtt < 10*time.Second {
+		if rtt := time.Duration(d) * time.Second >> 16; d < 1<<31 && rtt < maxRTT {
 			s.p.observeRTT(rtt)
 		}
 	}

@@ -62,7 +62,7 @@ func newTransport(p *Participant, target Target, publishes, subscribes bool) (*t
 	}
 	if subscribes {
 		t.out = newEgress(&t.sink, p.server.cfg.BatchDelay, p.server.now)
-		t.back = &returns{find: p.subscriptionOf, transport: t.transportFeedback, bitrate: t.estimated}
+		t.back = &returns{find: p.subscriptionOf, transport: t.transportFeedback, bitrate: t.estimated, stray: func() { p.strayRTCP.Add(1) }}
 	}
 	pc, api, err := p.server.newPeer(target, p.cfg.FullICE, peerHooks{
 		buffers: t.buffer,
