@@ -34,6 +34,7 @@ type Network struct {
 	hosts    atomic.Int32
 	loss     [2]atomic.Uint64 // to and from the server: share of media packets, in 1/1e6
 	cut      sync.Map         // client IPs whose packets are dropped
+	virtual  bool             // time is
 	random   *rand.Rand
 	randomMu sync.Mutex
 
