@@ -129,8 +129,19 @@ func FuzzMissing(f *testing.F) {
 			if sequence > 1<<40 {
 				return
 			}
+			if script[1]%3 == 0 {
+				if rtt, ok := m.Recovered(sequence, now); ok && rtt > m.cfg.MaxAge+m.cfg.MaxReorder+300*ms {
+					t.Fatalf("round trip %v", rtt)
+				}
+			}
 			m.Packet(sequence, now)
 			due, lost := m.Due(now, 30*ms, nil)
+			if at, ok := m.Next(30 * ms); ok != (m.Len() > 0) || ok && at <= now {
+				t.Fatalf("at %v, next at %v, %v, with %d missing", now, at, ok, m.Len())
+			}
+			if m.reorder > m.cfg.MaxReorder {
+				t.Fatalf("waits %v", m.reorder)
+			}
 			if !slices.IsSorted(due) || len(due) > 16 || m.Len() > 16 || lost < 0 || slices.Contains(due, sequence) {
 				t.Fatalf("due %v, %d lost, %d missing", due, lost, m.Len())
 			}
@@ -290,6 +301,44 @@ func TestSentGrows(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzSent sends and asks in any order: what goes out again is what was sent, not too often and not too soon.
+func FuzzSent(f *testing.F) {
+	f.Add([]byte{0, 1, 0, 1, 5, 2, 1, 30, 2, 200, 1, 9})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		s := NewSent(256)
+		next, now := uint16(65500), time.Duration(0)
+		sent, at, resent := map[uint16]uint64{}, map[uint16]time.Duration{}, map[uint16]int{}
+		for n := uint64(0); len(script) >= 2; script = script[2:] {
+			now += time.Duration(script[1]) * ms
+			if script[0]%2 == 0 {
+				next += 1 + uint16(script[0])/64
+				n++
+				s.Put(SentPacket{Sequence: next, Source: n}, now)
+				sent[next], at[next], resent[next] = n, now, 0
+				continue
+			}
+			sequence := next - uint16(script[0])/2
+			p, a := s.Resend(sequence, now, 40*ms)
+			if a > ResendTwice {
+				continue
+			}
+			if want, ok := sent[sequence]; !ok || p.Source != want || p.Sequence != sequence {
+				t.Fatalf("%+v for %d, want %d", p, sequence, want)
+			}
+			if d := now - at[sequence]; d < 20*ms || resent[sequence] > 0 && d < 30*ms {
+				t.Fatalf("again after %v", d)
+			}
+			if resent[sequence]++; resent[sequence] > maxResent {
+				t.Fatalf("%d times", resent[sequence])
+			}
+			at[sequence] = now
+		}
+		if len(s.slots) > 256 {
+			t.Fatalf("%d slots", len(s.slots))
+		}
+	})
 }
 
 func BenchmarkSent(b *testing.B) {
