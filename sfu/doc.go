@@ -24,7 +24,10 @@
 // Feedback passes the other way (feedback.go): a publisher's sender reports set the capture-time line of a layer; NACKs,
 // keyframe requests (keyframe.go: coalesced per layer), receiver reports and transport-wide feedback go to publishers
 // when the transport's alarm (alarm.go) says so. Subscribers' NACKs are answered from the layer's history, over RTX where
-// negotiated; their keyframe requests are passed on; sender reports of our own go out each second.
+// negotiated, the keyframe's packets first, in two copies from the second time on, and for no more bytes than were sent;
+// their keyframe requests are passed on, as far as their share goes; sender reports of our own go out each second. The round
+// trip follows from receiver reports, from a publisher's answers to our reference times, and from how long its
+// retransmissions take.
 //
 // Control comes from signaling through [Server.Join] and the methods of [Participant] and returns as [Event] values.
 // negotiation.go offers m-lines for subscriptions, one offer at a time; sections.go finds them in the client's own offers
