@@ -539,6 +539,7 @@ func TestAttackFeedbackForOthers(t *testing.T) {
 	s := newSiege(t)
 	sub, _ := s.subscribe(s.video, "PA_attacker", videoSection("0"), -1)
 	tr, send := s.flood(sub)
+	s.keyframe() // nobody waits for one any more
 	before, _ := s.other.asked()
 	for i := range uint32(1000) {
 		ssrc := 2000 + i
