@@ -30,9 +30,9 @@ type lossyResult struct {
 	sub      uint64 // packets sent again
 }
 
-// playouts are the playout delays that are looked at. libwebrtc's jitter buffer holds a round trip more than the network's
-// jitter as soon as packets are sent again.
-var playouts = []time.Duration{200 * time.Millisecond, 300 * time.Millisecond, 400 * time.Millisecond}
+// playouts are the playout delays that are looked at. libwebrtc takes the lateness of what is sent again for jitter, so that
+// its jitter buffer comes to hold two or three of its retries.
+var playouts = []time.Duration{200 * time.Millisecond, 300 * time.Millisecond, 350 * time.Millisecond, 400 * time.Millisecond}
 
 func (r lossyRun) run(t *testing.T) (out lossyResult) {
 	t.Helper()
@@ -80,16 +80,13 @@ func (r lossyRun) run(t *testing.T) (out lossyResult) {
 // TestRepairOfTenPercentLoss: 10 % of the packets lost each way between server and subscriber.
 func TestRepairOfTenPercentLoss(t *testing.T) {
 	seed := Seed(t)
-	frames, runs := 900, 5
-	if testing.Short() {
-		frames, runs = 300, 1
-	}
+	const frames, runs = 900, 5
 	for _, x := range []struct {
 		oneWay, rtt time.Duration
 		playout     time.Duration
 		share       float64
 	}{
-		{oneWay: 30 * time.Millisecond, playout: 300 * time.Millisecond, share: 0.99},
+		{oneWay: 30 * time.Millisecond, playout: 350 * time.Millisecond, share: 0.99},
 		{oneWay: 30 * time.Millisecond, rtt: 65 * time.Millisecond, playout: 300 * time.Millisecond, share: 0.99},
 		{oneWay: 50 * time.Millisecond, playout: 400 * time.Millisecond, share: 0.97},
 	} {
@@ -98,16 +95,15 @@ func TestRepairOfTenPercentLoss(t *testing.T) {
 			calm := 0
 			for i := range runs {
 				r := lossyRun{seed: seed + uint64(i), oneWay: x.oneWay, rtt: x.rtt, loss: 0.1, frames: frames}.run(t)
-				for _, d := range playouts {
-					t.Logf("playout %v: %v", d, r.playback[d])
-				}
-				t.Logf("%+v, keyframes %d, resent %d, down %+v", r.viewer, r.keys, r.sub, r.down)
 				p := r.playback[x.playout]
+				t.Logf("playout %v: %v; %+v, %d keyframes, %d sent again", x.playout, p, r.viewer, r.keys, r.sub)
 				all.Frames, all.InTime = all.Frames+p.Frames, all.InTime+p.InTime
 				if p.Freeze <= 500*time.Millisecond {
 					calm++
 				}
 			}
+			t.Logf("%.2f %% of the frames in time at a playout delay of %v (target %.0f %%); %d of %d runs without a freeze above 500 ms (target %d)",
+				100*all.Share(), x.playout, 100*x.share, calm, runs, runs-runs/5)
 			if all.Share() < x.share {
 				t.Errorf("%.2f %% of the frames in time, want %.0f %%", 100*all.Share(), 100*x.share)
 			}
