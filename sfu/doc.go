@@ -27,10 +27,12 @@
 // Feedback passes the other way (feedback.go): a publisher's sender reports set the capture-time line of a layer; NACKs,
 // keyframe requests (keyframe.go: coalesced per layer), receiver reports and transport-wide feedback go to publishers
 // when the transport's alarm (alarm.go) says so. Subscribers' NACKs are answered from the layer's history, over RTX where
-// negotiated; their keyframe requests are passed on; sender reports of our own go out each second. What subscribers tell of
-// the packets that came (transport-wide feedback, RFC 8888) or of their streams (REMB, receiver reports) goes to the
-// estimate of their path (congestion.go), from there to the pacer and the allocation (allocation.go), and probes with
-// padding (padding.go) find out whether more would pass.
+// negotiated, the keyframe's packets first, in two copies from the second time on, and for no more bytes than were sent;
+// their keyframe requests are passed on, as far as their share goes; sender reports of our own go out each second. The round
+// trip follows from receiver reports, from a publisher's answers to our reference times, and from how long its
+// retransmissions take. What subscribers tell of the packets that came (transport-wide feedback, RFC 8888) or of their
+// streams (REMB, receiver reports) goes to the estimate of their path (congestion.go), from there to the pacer and the
+// allocation (allocation.go), and probes with padding (padding.go) find out whether more would pass.
 //
 // Bandwidth passes from the estimate to the forwarders (allocation.go): publications tell what their layers cost (offer.go),
 // [anytime/sfu/alloc.Allocator] shares the estimate out by what subscribers wish, the forwarders follow (share.go). That

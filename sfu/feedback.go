@@ -2,7 +2,10 @@ package sfu
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
+
+	"anytime/sfu/forward"
 
 	"github.com/pion/rtcp"
 )
@@ -12,13 +15,14 @@ const (
 	transportFeedbackInterval = 100 * time.Millisecond
 	receiverReportInterval    = time.Second
 	senderReportInterval      = time.Second
-	// nackReorder is how long a gap may be mere reordering; nackTick how often what is missing is looked at again.
-	nackReorder = 10 * time.Millisecond
-	nackTick    = 20 * time.Millisecond
+	// nackTick is the least time between two looks at what is missing: NACKs due within it go out together.
+	nackTick = 5 * time.Millisecond
 	// idleAfter stops routine feedback to a peer that sends nothing.
 	idleAfter = 5 * time.Second
 	// maxNACKPairs bounds one NACK packet: 17 sequence numbers each.
 	maxNACKPairs = 64
+	// maxCompound bounds one datagram of RTCP, in bytes: below any path's MTU, with room for SRTP and IP.
+	maxCompound = 1100
 )
 
 // feedback is the alarm of a peer connection that publishes: NACKs, keyframe requests, transport-wide feedback and
@@ -68,12 +72,10 @@ func (in *ingest) feedback(now time.Duration) (next time.Duration) {
 	rtt := in.p.rtt()
 	var blocks []rtcp.ReceptionReport
 	for _, l := range layers {
-		nack, lost, waiting := l.nacks(now, rtt)
-		if nack != nil {
-			out = append(out, nack)
-		}
-		if waiting {
-			soonest(now + nackTick)
+		var lost int
+		var again time.Duration
+		if out, lost, again = l.nacks(now, rtt, out); again != 0 {
+			soonest(max(again, now+nackTick))
 		}
 		if lost > 0 {
 			l.requestKeyframe(now)
@@ -103,41 +105,84 @@ func (in *ingest) feedback(now time.Duration) (next time.Duration) {
 		out = append(out, &rtcp.ReceiverReport{SSRC: feedbackSSRC, Reports: blocks[:n]})
 		blocks = blocks[n:]
 	}
-	if len(out) > 0 {
-		in.write(out)
+	if report && !idle {
+		out = append(out, in.referenceTime(now))
+	}
+	for len(out) > 0 {
+		n, size := 0, 0
+		for n < len(out) && (n == 0 || size+out[n].MarshalSize() <= maxCompound) {
+			size += out[n].MarshalSize()
+			n++
+		}
+		in.write(out[:n])
+		out = out[n:]
 	}
 	return next
 }
 
-// nacks returns the NACK to send now. waiting reports that packets are still missing.
-func (l *layer) nacks(now, rtt time.Duration) (nack rtcp.Packet, lost int, waiting bool) {
+// nacks appends the NACKs to send now to out. lost is how many packets were given up, again when to look next, 0 for not at
+// all.
+func (l *layer) nacks(now, rtt time.Duration, out []rtcp.Packet) (_ []rtcp.Packet, lost int, again time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.nack {
 		l.missing.Reset()
-		return nil, 0, false
+		return out, 0, 0
 	}
 	l.due, lost = l.missing.Due(now, rtt, l.due[:0])
 	l.stats.Lost += uint64(lost)
-	if len(l.due) > 0 {
-		n := &rtcp.TransportLayerNack{SenderSSRC: feedbackSSRC, MediaSSRC: l.ssrc}
-		for _, s := range l.due {
-			// RFC 4585 section 6.2.1: a packet id and a bitmask of the sixteen that follow it.
-			if k := len(n.Nacks) - 1; k >= 0 {
-				if d := uint16(s) - n.Nacks[k].PacketID; d >= 1 && d <= 16 {
-					n.Nacks[k].LostPackets |= 1 << (d - 1)
-					continue
-				}
-			}
-			if len(n.Nacks) == maxNACKPairs {
-				break
-			}
-			n.Nacks = append(n.Nacks, rtcp.NackPair{PacketID: uint16(s)})
-		}
-		l.stats.NACKs++
-		nack = n
+	again, _ = l.missing.Next(rtt)
+	if len(l.due) == 0 {
+		return out, lost, again
 	}
-	return nack, lost, l.missing.Len() > 0
+	l.stats.NACKs++
+	var n *rtcp.TransportLayerNack
+	for _, s := range l.due {
+		// RFC 4585 section 6.2.1: a packet id and a bitmask of the sixteen that follow it.
+		if n != nil {
+			last := &n.Nacks[len(n.Nacks)-1]
+			if d := uint16(s) - last.PacketID; d >= 1 && d <= 16 {
+				last.LostPackets |= 1 << (d - 1)
+				continue
+			}
+		}
+		if n == nil || len(n.Nacks) == maxNACKPairs {
+			n = &rtcp.TransportLayerNack{SenderSSRC: feedbackSSRC, MediaSSRC: l.ssrc}
+			out = append(out, n)
+		}
+		n.Nacks = append(n.Nacks, rtcp.NackPair{PacketID: uint16(s)})
+	}
+	return out, lost, again
+}
+
+// wall returns the NTP time of a server time, by a clock that doesn't jump.
+func (s *Server) wall(now time.Duration) uint64 { return forward.NTP(s.start.Add(now)) }
+
+// referenceTime lets a peer that we send no media answer with what gives the round trip: RFC 3611 section 4.4.
+func (in *ingest) referenceTime(now time.Duration) rtcp.Packet {
+	return &rtcp.ExtendedReport{SenderSSRC: feedbackSSRC, Reports: []rtcp.ReportBlock{
+		&rtcp.ReceiverReferenceTimeReportBlock{NTPTimestamp: in.p.server.wall(now)}}}
+}
+
+// answered takes the answers to our reference times: RFC 3611 section 4.5, "The receiver … can compute the round-trip time
+// … by recording the arrival time A … and calculating the RTT as A-LRR-DLRR".
+func (in *ingest) answered(x *rtcp.ExtendedReport, at time.Duration) {
+	for _, b := range x.Reports {
+		d, ok := b.(*rtcp.DLRRReportBlock)
+		if !ok {
+			continue
+		}
+		for _, r := range d.Reports {
+			if r.SSRC != feedbackSSRC || r.LastRR == 0 {
+				continue
+			}
+			v := uint32(in.p.server.wall(at)>>16) - r.LastRR - r.DLRR
+			if rtt := time.Duration(v) * time.Second >> 16; v < 1<<31 && rtt < maxRTT {
+				in.p.observeRTT(rtt)
+			}
+			return // one a packet is meant for us
+		}
+	}
 }
 
 // receptionReport returns the report block about a layer.
@@ -173,6 +218,10 @@ func (in *ingest) sendPLI(ssrc uint32) {
 // rtcp takes the parts of the peer's RTCP that are about ssrc, which is a source of the peer.
 func (in *ingest) rtcp(ssrc uint32, pkts []rtcp.Packet, at time.Duration) {
 	for _, p := range pkts {
+		if x, ok := p.(*rtcp.ExtendedReport); ok && ssrc == feedbackSSRC {
+			in.answered(x, at)
+			continue
+		}
 		sr, ok := p.(*rtcp.SenderReport)
 		if !ok || sr.SSRC != ssrc {
 			continue
@@ -199,6 +248,8 @@ type returns struct {
 	transport func(received, lost int)
 	bitrate   func(bps float64)
 	out       *egress
+	// stray counts what is about none of our streams.
+	stray func()
 }
 
 // Feedback on single packets: transport-layer feedback (RFC 4585 section 6.2) of these formats.
@@ -247,7 +298,7 @@ func (r *returns) rtcp(ssrc uint32, pkts []rtcp.Packet, now time.Duration, wall 
 		case *rtcp.SenderReport:
 			r.blocks(ssrc, p.Reports, now, wall)
 		case *rtcp.TransportLayerNack:
-			if s := r.find(ssrc); s != nil && p.MediaSSRC == ssrc {
+			if s := r.stream(ssrc); s != nil && p.MediaSSRC == ssrc {
 				var list [maxResend]uint16
 				n := 0
 				for i := range p.Nacks {
@@ -263,16 +314,14 @@ func (r *returns) rtcp(ssrc uint32, pkts []rtcp.Packet, now time.Duration, wall 
 				s.nacked(list[:n], now)
 			}
 		case *rtcp.PictureLossIndication:
-			if s := r.find(ssrc); s != nil && p.MediaSSRC == ssrc {
+			if s := r.stream(ssrc); s != nil && p.MediaSSRC == ssrc {
 				s.keyframeRequested(now)
 			}
 		case *rtcp.FullIntraRequest:
 			// RFC 5104 section 4.3.1: the FCI entries name the sources; the header's media source is unused.
-			for _, e := range p.FIR {
-				if e.SSRC == ssrc {
-					if s := r.find(ssrc); s != nil {
-						s.keyframeRequested(now)
-					}
+			if slices.ContainsFunc(p.FIR, func(e rtcp.FIREntry) bool { return e.SSRC == ssrc }) {
+				if s := r.stream(ssrc); s != nil {
+					s.keyframeRequested(now)
 				}
 			}
 		case *rtcp.ReceiverEstimatedMaximumBitrate:
@@ -295,12 +344,22 @@ func (r *returns) rtcp(ssrc uint32, pkts []rtcp.Packet, now time.Duration, wall 
 	}
 }
 
+// stream finds the subscription of an SSRC.
+func (r *returns) stream(ssrc uint32) *subscription {
+	s := r.find(ssrc)
+	if s == nil {
+		r.stray()
+	}
+	return s
+}
+
 func (r *returns) blocks(ssrc uint32, list []rtcp.ReceptionReport, now time.Duration, wall time.Time) {
 	for i := range list {
 		if list[i].SSRC == ssrc {
-			if s := r.find(ssrc); s != nil {
+			if s := r.find(ssrc); s != nil { // there are reports on RTX, too
 				s.received(&list[i], now, wall)
 			}
+			return
 		}
 	}
 }

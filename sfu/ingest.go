@@ -50,6 +50,8 @@ type IngestStats struct {
 	Repaired, Duplicates uint64
 	// Oversized were larger than any packet that WebRTC sends.
 	Oversized uint64
+	// Strays had sequence numbers far away from the rest of their stream.
+	Strays uint64
 }
 
 // inSection is one m-line on which the peer sends. Guarded by ingest.mu.
@@ -240,21 +242,22 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 	}
 	p.forward = f
 	structure, layers := l.structure.Load(), l.spatial.Load()
-	a, gap, rates := l.store(p, sequence, at, rtx)
+	a, due, rates := l.store(p, sequence, at, rtx)
 	switch a.Verdict {
-	case history.Duplicate, history.Stray:
-		if a.Verdict == history.Duplicate {
-			in.mu.Lock()
-			in.stats.Duplicates++
-			in.mu.Unlock()
-		}
+	case history.Duplicate:
+		in.mu.Lock()
+		in.stats.Duplicates++
+		in.mu.Unlock()
+		return
+	case history.Stray:
+		in.mu.Lock()
+		in.stats.Strays++
+		in.mu.Unlock()
 		return
 	case history.Restarted:
 		src.pub.resetLine(l.index)
 	}
-	if gap {
-		in.alarm.at(at + nackReorder)
-	}
+	in.alarm.at(due)
 	pub := src.pub
 	if p.forward.Descriptor.Keyframe && pub.cfg.Kind == Video {
 		l.keyframes.came()
@@ -304,9 +307,9 @@ func (l *layer) number(sequence uint16, timestamp uint32, at time.Duration, repa
 	return a
 }
 
-// store numbers, describes and stores p. gap reports that packets are missing which were not before, rates that the layer's
-// picture rates have changed.
-func (l *layer) store(p *packet, sequence uint16, at time.Duration, repaired bool) (a history.Arrival, gap, rates bool) {
+// store numbers, describes and stores p. due is when to ask for packets that have been found missing, 0 for none; rates
+// reports that the layer's picture rates have changed.
+func (l *layer) store(p *packet, sequence uint16, at time.Duration, repaired bool) (a history.Arrival, due time.Duration, rates bool) {
 	l.mu.Lock()
 	if repaired {
 		a = l.reception.Recovered(sequence)
@@ -320,7 +323,7 @@ func (l *layer) store(p *packet, sequence uint16, at time.Duration, repaired boo
 	switch a.Verdict {
 	case history.Duplicate, history.Stray:
 		l.mu.Unlock()
-		return a, false, false
+		return a, 0, false
 	case history.Restarted:
 		l.missing.Reset()
 		l.evictAll()
@@ -333,12 +336,20 @@ func (l *layer) store(p *packet, sequence uint16, at time.Duration, repaired boo
 	}
 	l.describe(p)
 	before := l.missing.Len()
-	overflow = l.missing.Packet(a.Sequence, at)
-	gap = l.nack && l.missing.Len() > before
+	if repaired && a.Verdict == history.Late {
+		if rtt, ok := l.missing.Recovered(a.Sequence, at); ok {
+			l.pub.owner.observeRTT(rtt)
+		}
+	} else {
+		overflow = l.missing.Packet(a.Sequence, at)
+	}
+	if l.nack && l.missing.Len() > before {
+		due, _ = l.missing.Next(l.pub.owner.rtt())
+	}
 	if !p.forward.PaddingOnly {
 		p.retain()
 		var stored bool
-		if l.evicted, stored = l.packets.Put(a.Sequence, p.size, p, l.evicted); !stored {
+		if l.evicted, stored = l.packets.Put(a.Sequence, len(p.buf), at, p, l.evicted); !stored {
 			p.release()
 		}
 		l.releaseEvicted()
@@ -348,7 +359,7 @@ func (l *layer) store(p *packet, sequence uint16, at time.Duration, repaired boo
 	if overflow {
 		l.requestKeyframe(at)
 	}
-	return a, gap, rates
+	return a, due, rates
 }
 
 // route finds out what an SSRC that wasn't seen before is, from what the session description declares or from the

@@ -16,6 +16,10 @@ const (
 	newcomerSpacing = 100 * time.Millisecond
 	newcomerBurst   = 6
 	newcomerRefill  = time.Second
+	// A subscriber's PLIs bring allowedKeyframes keyframes at once and one more every allowedRefill, besides those that are on
+	// their way anyway.
+	allowedKeyframes = 5
+	allowedRefill    = 2 * time.Second
 	// keyframeTries is how often an unanswered wish is repeated without being renewed.
 	keyframeTries = 20
 )
@@ -92,6 +96,34 @@ func (k *keyframeRequests) next(now, rtt time.Duration) (send bool, due time.Dur
 	k.asked, k.last, k.newcomer = true, now, false
 	k.tries++
 	return true, now + spacing
+}
+
+// awaited reports whether a keyframe has been asked for that hasn't come yet.
+func (k *keyframeRequests) awaited() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.wanted
+}
+
+// allowance bounds the keyframes that one subscriber's requests bring. The zero value is full.
+type allowance struct {
+	used  int
+	since time.Duration // when the next of those used is given back, less allowedRefill
+}
+
+// take reports whether one more is allowed at now.
+func (a *allowance) take(now time.Duration) bool {
+	if back := int((now - a.since) / allowedRefill); a.used == 0 || back >= a.used {
+		a.used, a.since = 0, now
+	} else if back > 0 {
+		a.used -= back
+		a.since += time.Duration(back) * allowedRefill
+	}
+	if a.used >= allowedKeyframes {
+		return false
+	}
+	a.used++
+	return true
 }
 
 // came notes that a keyframe of the layer has arrived.

@@ -130,7 +130,7 @@ func (s *subscription) padOnce(way padWay) int {
 		sent := history.SentPacket{Timestamp: st.stamped, Sequence: st.forwarder.Pad(), Fill: true, Full: true}
 		st.render(&sent, nil, f)
 		st.newest = sent.Sequence
-		st.remember(&sent)
+		st.remember(&sent, s.p.server.now())
 	}
 	o.class, o.closes = padding, true
 	size := 12 + len(o.prefix) + len(o.payload) + packetOverhead

@@ -29,6 +29,9 @@ type ParticipantConfig struct {
 // defaultRTT is assumed before a round trip has been measured.
 const defaultRTT = 100 * time.Millisecond
 
+// maxRTT is the largest round trip that is believed.
+const maxRTT = 10 * time.Second
+
 // Participant is one session in a room. Its methods are safe for concurrent use.
 type Participant struct {
 	server *Server
@@ -37,6 +40,7 @@ type Participant struct {
 
 	channels  atomic.Int64 // data channels the client opened
 	badRTCP   atomic.Uint64
+	strayRTCP atomic.Uint64
 	roundTrip atomic.Int64 // smoothed, 0 = unknown
 	// estimatedRTT is that of the estimator, 0 = unknown. wanted is what the allocation told it, in bit/s.
 	estimatedRTT, wanted atomic.Int64

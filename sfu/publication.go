@@ -399,11 +399,13 @@ func (pub *publication) line(index uint8) forward.Line {
 	return pub.timeline.Line(index)
 }
 
-// History sizes: a second or two of one layer.
+// What is kept of one layer for NACKs, in the memory that its buffers take: two seconds, of up to 10 Mbit/s of video.
 const (
-	videoHistory      = 1024
-	videoHistoryBytes = 2 << 20
-	audioHistory      = 128
+	historyAge        = 2 * time.Second
+	videoHistory      = 2048 // packets
+	videoHistoryBytes = 3 << 20
+	audioHistory      = 256
+	audioHistoryBytes = 128 << 10
 )
 
 // layer is one received stream of a publication: the whole of an audio track, one of a video track's simulcast layers.
@@ -454,9 +456,9 @@ func newLayer(pub *publication, index uint8) *layer {
 	}
 	l.reception = history.NewReception(clock)
 	if pub.cfg.Kind == Audio {
-		l.packets = history.NewPackets[*packet](audioHistory, 0)
+		l.packets = history.NewPackets[*packet](history.PacketsConfig{MaxPackets: audioHistory, MaxBytes: audioHistoryBytes, MaxAge: historyAge})
 	} else {
-		l.packets = history.NewPackets[*packet](videoHistory, videoHistoryBytes)
+		l.packets = history.NewPackets[*packet](history.PacketsConfig{MaxPackets: videoHistory, MaxBytes: videoHistoryBytes, MaxAge: historyAge})
 	}
 	return l
 }

@@ -33,6 +33,8 @@ type ParticipantStats struct {
 	RTT time.Duration
 	// MalformedRTCP counts RTCP packets that couldn't be parsed.
 	MalformedRTCP uint64
+	// StrayRTCP counts requests about streams that aren't sent to the participant.
+	StrayRTCP     uint64
 	Transports    []TransportStats
 	Publications  []PublicationStats
 	Subscriptions []SubscriptionStats
@@ -118,6 +120,9 @@ type SubscriptionStats struct {
 	// NACKs and PLIs count the requests that the subscriber sent; Resent the packets sent again, Gone those no longer stored,
 	// Forsaken those of a layer that was stopped because the path takes less.
 	NACKs, PLIs, Resent, Gone, Forsaken uint64
+	// Unknown counts packets asked for that were never sent or are forgotten, Refused those that had been sent again a moment
+	// ago or often enough, PLIsRefused requests for keyframes beyond the subscription's share.
+	Unknown, Refused, PLIsRefused uint64
 	// Lost, FractionLost and Jitter are as in the subscriber's latest receiver report.
 	Lost         int64
 	FractionLost float64
@@ -144,7 +149,7 @@ func (s *Server) Stats() Stats {
 
 // Stats returns a snapshot of the participant.
 func (p *Participant) Stats() ParticipantStats {
-	out := ParticipantStats{Room: p.whereabouts().name, ID: p.cfg.ID, RTT: p.knownRTT(), MalformedRTCP: p.badRTCP.Load()}
+	out := ParticipantStats{Room: p.whereabouts().name, ID: p.cfg.ID, RTT: p.knownRTT(), MalformedRTCP: p.badRTCP.Load(), StrayRTCP: p.strayRTCP.Load()}
 	for i := range p.transports {
 		if t := p.transports[i].Load(); t != nil {
 			out.Transports = append(out.Transports, t.snapshot())

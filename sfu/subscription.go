@@ -30,10 +30,16 @@ type SubscriptionSettings struct {
 }
 
 const (
-	sentVideoPackets = 512
+	sentVideoPackets = 4096
 	sentAudioPackets = 256
+	// plainVideoPackets is how much can be sent again without RTX.
+	plainVideoPackets = 1024
 	// maxResend bounds what one NACK packet may ask for.
 	maxResend = 256
+	// What is sent again is paid for by what is sent: no receiver gets more than as much again, however often it asks. At
+	// first, and after a pause of NACKs, there is a stock, in bytes.
+	firstResend = 64 << 10
+	stockResend = 512 << 10
 )
 
 // subscription is one participant's receiving of one track. From Subscribe it waits for a codec of the publication, for an
@@ -59,6 +65,7 @@ type subscription struct {
 	starved  bool         // paused for want of bandwidth
 	allotted alloc.Result // by the latest allocation
 	measured measuredStream
+	plis     allowance
 }
 
 // stream is the sending side of a subscription, from the answer on. Guarded by the subscription.
@@ -91,8 +98,11 @@ type stream struct {
 	class    class  // of what isn't sent again
 	reported uint32 // highest sequence number in the latest receiver report, extended
 	nack     bool
+	history  int // the size of sent
+	repairs  int // bytes that may be sent again
 	cname    string
 	clock    uint32
+	keyframe uint32 // the timestamp of the latest keyframe sent
 	prefix   [maxPrefix]byte
 	packet   outgoing // scratch
 	packets  uint32   // as sender reports count
@@ -135,18 +145,20 @@ func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) err
 			st.nack = st.nack || p.nack
 		}
 	}
-	size := sentVideoPackets
 	if s.pub.cfg.Kind == Audio {
-		size, st.class = sentAudioPackets, voice
+		st.class = voice
 	}
 	if rtx && repair != 0 {
 		st.repair = repair
 	}
-	if st.nack {
-		st.sent = history.NewSent(size)
-		if st.repair == 0 {
-			st.stamps = make([]stamp, size)
-		}
+	st.repairs = firstResend
+	switch {
+	case s.pub.cfg.Kind == Audio:
+		st.history = sentAudioPackets
+	case st.repair == 0:
+		st.history = plainVideoPackets
+	default:
+		st.history = sentVideoPackets
 	}
 	st.first = forward.Config{Sequence: uint16(rand.Uint32()), Timestamp: rand.Uint32()}
 	st.stamped = st.first.Timestamp - 1
@@ -251,15 +263,19 @@ func (s *subscription) forward(pub *publication, p *packet) {
 		sent := d.Sent(&p.forward)
 		sent.Layer |= uint8(pub.index) << layerBits
 		if st.render(&sent, p, f) {
-			st.remember(&sent)
+			st.remember(&sent, p.forward.Arrival)
 			st.packet.at = p.forward.Arrival
 			if st.packets == 0 || int16(sent.Sequence-st.newest) > 0 {
 				st.newest, st.stamped, st.boundary = sent.Sequence, sent.Timestamp, sent.Marker
+			}
+			if p.forward.Descriptor.Keyframe {
+				st.keyframe = sent.Timestamp
 			}
 			if st.egress.send(&st.packet) {
 				n := len(st.packet.prefix) + len(st.packet.payload)
 				st.packets++
 				st.octets += uint32(n)
+				st.repairs = min(st.repairs+n, stockResend)
 				s.stats.Packets++
 				s.stats.Bytes += uint64(n)
 				s.pause.expect(p.forward.Arrival)
@@ -283,13 +299,20 @@ func (s *subscription) forward(pub *publication, p *packet) {
 }
 
 // remember keeps what it takes to send st.packet again. Called with the subscription locked.
-func (st *stream) remember(sent *history.SentPacket) {
+func (st *stream) remember(sent *history.SentPacket, now time.Duration) {
+	if !st.nack {
+		return
+	}
+	if st.sent == nil { // many microphones never say a word
+		st.sent = history.NewSent(st.history)
+		if st.repair == 0 {
+			st.stamps = make([]stamp, st.history)
+		}
+	}
 	if st.stamps != nil {
 		st.packet.stamp = &st.stamps[int(sent.Sequence)%len(st.stamps)]
 	}
-	if st.sent != nil {
-		st.sent.Put(*sent)
-	}
+	st.sent.Put(*sent, now)
 }
 
 // restart goes on with a keyframe, because packets were dropped that had numbers already. They aren't sent again: the
@@ -372,7 +395,7 @@ func (st *stream) render(sent *history.SentPacket, p *packet, f format) bool {
 
 // nacked answers a NACK: it sends the packets again.
 func (s *subscription) nacked(sequences []uint16, now time.Duration) {
-	rtt := s.p.rtt()
+	rtt := time.Duration(s.p.roundTrip.Load())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.out
@@ -380,14 +403,30 @@ func (s *subscription) nacked(sequences []uint16, now time.Duration) {
 	if st == nil || s.ended || st.sent == nil {
 		return
 	}
-	for _, sequence := range sequences[:min(len(sequences), maxResend)] {
-		if st.forsaken.has(sequence, st.packets) {
-			s.stats.Forsaken++
-			continue
-		}
-		sent, ok := st.sent.Resend(sequence, now, max(rtt, 10*time.Millisecond))
-		if ok {
-			s.resend(&sent)
+	sequences = sequences[:min(len(sequences), maxResend)]
+	// Nothing can be shown before the keyframe is whole: its packets go first.
+	for _, first := range [...]bool{true, false} {
+		for _, sequence := range sequences {
+			sent, known := st.sent.Get(sequence)
+			if !known && first || known && (sent.Timestamp == st.keyframe) != first {
+				continue
+			}
+			if st.forsaken.has(sequence, st.packets) {
+				s.stats.Forsaken++
+				continue
+			}
+			sent, answer := st.sent.Resend(sequence, now, rtt)
+			switch {
+			case answer == history.Unknown:
+				s.stats.Unknown++
+			case answer > history.ResendTwice || st.repairs <= 0:
+				s.stats.Refused++
+			default:
+				s.resend(&sent)
+				if answer == history.ResendTwice && st.repair != 0 {
+					s.resend(&sent)
+				}
+			}
 		}
 	}
 }
@@ -432,6 +471,7 @@ func (s *subscription) resend(sent *history.SentPacket) {
 	}
 	if st.egress.send(o) {
 		s.stats.Resent++
+		st.repairs -= len(o.prefix) + len(o.payload)
 	}
 }
 
@@ -460,19 +500,25 @@ func (s *subscription) keyframeRequested(now time.Duration) {
 	s.mu.Lock()
 	s.stats.PLIs++
 	st := s.out
-	layer := -1
+	current := -1
 	var source *publication
 	if st != nil && !s.ended && st.source != nil {
 		source = st.source
-		if layer = st.forwarder.Current(); layer < 0 {
-			layer = st.forwarder.Target()
+		if current = st.forwarder.Current(); current < 0 {
+			current = st.forwarder.Target()
 		}
 	}
-	s.mu.Unlock()
-	if layer < 0 {
-		return
+	var l *layer
+	if current >= 0 {
+		l = source.layers[current].Load()
 	}
-	if l := source.layers[layer].Load(); l != nil {
+	// A keyframe costs everybody who watches. One that is awaited anyway costs no more.
+	allowed := l != nil && (l.keyframes.awaited() || s.plis.take(now))
+	if l != nil && !allowed {
+		s.stats.PLIsRefused++
+	}
+	s.mu.Unlock()
+	if allowed {
 		l.requestKeyframe(now)
 	}
 }
@@ -572,7 +618,7 @@ func (s *subscription) received(b *rtcp.ReceptionReport, now time.Duration, wall
 	rtt := time.Duration(0)
 	if b.LastSenderReport != 0 {
 		d := uint32(forward.NTP(wall)>>16) - b.LastSenderReport - b.Delay
-		if v := time.Duration(d) * time.Second >> 16; d < 1<<31 && v < 10*time.Second {
+		if v := time.Duration(d) * time.Second >> 16; d < 1<<31 && v < maxRTT {
 			rtt = max(v, time.Microsecond)
 			s.p.observeRTT(rtt)
 		}

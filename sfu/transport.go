@@ -65,7 +65,7 @@ func newTransport(p *Participant, target Target, publishes, subscribes bool) (*t
 	if subscribes {
 		t.out = newEgress(&t.sink, p.server.cfg.BatchDelay, p.server.now)
 		t.out.owner = p
-		t.back = &returns{find: p.subscriptionOf, transport: t.transportFeedback, bitrate: t.estimated, out: t.out}
+		t.back = &returns{find: p.subscriptionOf, transport: t.transportFeedback, bitrate: t.estimated, out: t.out, stray: func() { p.strayRTCP.Add(1) }}
 	}
 	pc, api, err := p.server.newPeer(target, p.cfg.FullICE, peerHooks{
 		buffers: t.buffer,

@@ -1,6 +1,6 @@
 // Package history remembers packets and what is missing between them, in bounded space. Nothing here starts a
-// goroutine, reads a clock, locks or allocates after construction: the owner serialises calls and passes server time, a
-// time.Duration since any fixed instant of a monotonic clock.
+// goroutine, reads a clock or locks: the owner serialises calls and passes server time, a time.Duration since any fixed
+// instant of a monotonic clock. Nothing allocates but for growth, of which each store has a bounded amount.
 //
 // A received packet passes in this order:
 //

@@ -129,8 +129,19 @@ func FuzzMissing(f *testing.F) {
 			if sequence > 1<<40 {
 				return
 			}
+			if script[1]%3 == 0 {
+				if rtt, ok := m.Recovered(sequence, now); ok && rtt > m.cfg.MaxAge+m.cfg.MaxReorder+300*ms {
+					t.Fatalf("round trip %v", rtt)
+				}
+			}
 			m.Packet(sequence, now)
 			due, lost := m.Due(now, 30*ms, nil)
+			if at, ok := m.Next(30 * ms); ok != (m.Len() > 0) || ok && at <= now {
+				t.Fatalf("at %v, next at %v, %v, with %d missing", now, at, ok, m.Len())
+			}
+			if m.reorder > m.cfg.MaxReorder {
+				t.Fatalf("waits %v", m.reorder)
+			}
 			if !slices.IsSorted(due) || len(due) > 16 || m.Len() > 16 || lost < 0 || slices.Contains(due, sequence) {
 				t.Fatalf("due %v, %d lost, %d missing", due, lost, m.Len())
 			}
@@ -138,10 +149,90 @@ func FuzzMissing(f *testing.F) {
 	})
 }
 
+// TestMissingLearnsReordering: packets that come late by themselves are waited for, as long as they do.
+func TestMissingLearnsReordering(t *testing.T) {
+	m := NewMissing(MissingConfig{Reorder: 10 * ms, MaxReorder: 60 * ms})
+	sequence, now := uint64(1), time.Duration(0)
+	m.Packet(sequence, now)
+	// late has a packet come so much after the one behind it, and returns whether it was asked for.
+	late := func(by time.Duration) bool {
+		sequence += 2
+		now += time.Second
+		m.Packet(sequence, now)
+		asked := false
+		for d := time.Duration(0); d < by; d += ms {
+			due, _ := m.Due(now+d, 50*ms, nil)
+			asked = asked || len(due) > 0
+		}
+		m.Packet(sequence-1, now+by)
+		return asked
+	}
+	if !late(20 * ms) {
+		t.Error("20 ms late, not asked for at first")
+	}
+	if late(20*ms) || late(24*ms) {
+		t.Error("asked for what had come late before")
+	}
+	if !late(40 * ms) {
+		t.Error("40 ms late, not asked for")
+	}
+	for range 10 { // later than a round trip: not reordering
+		late(200 * ms)
+	}
+	if m.reorder > 60*ms {
+		t.Errorf("waits %v", m.reorder)
+	}
+	// Losses shorten the wait again.
+	for range 200 {
+		sequence += 2
+		now += time.Second
+		m.Packet(sequence, now)
+		m.Due(now+100*ms, 50*ms, nil)
+		if rtt, ok := m.Recovered(sequence-1, now+150*ms); !ok || rtt != 50*ms {
+			t.Fatalf("round trip %v, %v", rtt, ok)
+		}
+	}
+	if m.reorder > 11*ms {
+		t.Errorf("waits %v after losses alone", m.reorder)
+	}
+}
+
+func TestMissingNext(t *testing.T) {
+	m := NewMissing(MissingConfig{Size: 8, MaxTries: 2, MaxAge: 500 * ms})
+	next := func(want time.Duration, some bool) {
+		t.Helper()
+		if at, ok := m.Next(100 * ms); ok != some || ok && at != want {
+			t.Fatalf("next at %v, %v; want %v, %v", at, ok, want, some)
+		}
+	}
+	next(0, false)
+	m.Packet(1, 0)
+	m.Packet(3, 0)
+	m.Packet(5, 5*ms)
+	next(10*ms, true)
+	m.Due(10*ms, 100*ms, nil)
+	next(15*ms, true)
+	m.Due(15*ms, 100*ms, nil)
+	next(135*ms, true)
+	if _, ok := m.Recovered(2, 80*ms); !ok {
+		t.Error("asked for once and come, but no round trip")
+	}
+	next(140*ms, true)
+	m.Due(140*ms, 100*ms, nil)
+	if _, ok := m.Recovered(99, 150*ms); ok {
+		t.Error("a round trip of what wasn't missing")
+	}
+	next(265*ms, true)
+	if _, lost := m.Due(265*ms, 100*ms, nil); lost != 1 {
+		t.Error("not given up")
+	}
+	next(0, false)
+}
+
 func TestSent(t *testing.T) {
 	s := NewSent(16)
 	for i := range uint16(20) {
-		s.Put(SentPacket{Sequence: 65530 + i, Source: uint64(i), PictureID: i})
+		s.Put(SentPacket{Sequence: 65530 + i, Source: uint64(i), PictureID: i}, 0)
 	}
 	if _, ok := s.Get(65533); ok {
 		t.Error("an old packet is still there")
@@ -156,28 +247,98 @@ func TestSent(t *testing.T) {
 	if _, ok := NewSent(16).Get(0); ok {
 		t.Error("a packet in an empty ring")
 	}
-	resend := func(now, rtt time.Duration, want bool) {
+	resend := func(now, rtt time.Duration, want Answer) {
 		t.Helper()
-		if p, ok := s.Resend(3, now, rtt); ok != want || ok && p.Source != 9 {
-			t.Errorf("at %v: %+v, %v", now, p, ok)
+		if p, a := s.Resend(3, now, rtt); a != want || a <= ResendTwice && p.Source != 9 {
+			t.Errorf("at %v: %+v, %v", now, p, a)
 		}
 	}
-	resend(0, 50*ms, true)
-	resend(49*ms, 50*ms, false)
-	resend(50*ms, 50*ms, true)
-	resend(59*ms, 0, false)
-	resend(60*ms, 0, true)
-	if _, ok := s.Resend(500, 0, 0); ok {
+	resend(19*ms, 40*ms, Underway) // it has hardly left
+	resend(40*ms, 40*ms, Resend)
+	resend(69*ms, 40*ms, Underway)
+	resend(70*ms, 40*ms, ResendTwice)
+	resend(79*ms, ms, Underway)
+	resend(80*ms, ms, ResendTwice)
+	resend(119*ms, 0, Underway) // a round trip that isn't known
+	resend(120*ms, 0, ResendTwice)
+	for i := range time.Duration(maxResent - 4) {
+		resend((130+10*i)*ms, ms, ResendTwice)
+	}
+	resend(time.Second, 0, Exhausted)
+	if _, a := s.Resend(500, 0, 0); a != Unknown {
 		t.Error("resent what was never sent")
 	}
-	s.Put(SentPacket{Sequence: 3, Source: 77})
-	if p, ok := s.Resend(3, 61*ms, 50*ms); !ok || p.Source != 77 {
-		t.Errorf("a new packet inherits the old one's time: %+v, %v", p, ok)
+	s.Put(SentPacket{Sequence: 3, Source: 77}, time.Second)
+	if p, a := s.Resend(3, time.Second+50*ms, 50*ms); a != Resend || p.Source != 77 {
+		t.Errorf("a new packet inherits the old one's time: %+v, %v", p, a)
 	}
 	s.Clear()
 	if _, ok := s.Get(3); ok {
 		t.Error("not cleared")
 	}
+}
+
+// TestSentGrows: the ring is as large as the rate needs, and no larger.
+func TestSentGrows(t *testing.T) {
+	for _, x := range []struct {
+		rate, slots int
+		kept        time.Duration
+	}{{20, 64, 2 * time.Second}, {50, 128, 2 * time.Second}, {200, 512, 2 * time.Second}, {5000, 4096, 800 * ms}} {
+		s := NewSent(4096)
+		n := uint16(60000)
+		now := time.Duration(0)
+		for range 5 * x.rate {
+			now += time.Second / time.Duration(x.rate)
+			n++
+			s.Put(SentPacket{Sequence: n, Source: uint64(n)}, now)
+		}
+		if len(s.slots) != x.slots {
+			t.Errorf("%d packets a second: %d slots, want %d", x.rate, len(s.slots), x.slots)
+		}
+		for i := range uint16(x.kept * time.Duration(x.rate) / time.Second) {
+			if p, ok := s.Get(n - i); !ok || p.Source != uint64(n-i) {
+				t.Fatalf("%d packets a second: the one %d before the last is gone", x.rate, i)
+			}
+		}
+	}
+}
+
+// FuzzSent sends and asks in any order: what goes out again is what was sent, not too often and not too soon.
+func FuzzSent(f *testing.F) {
+	f.Add([]byte{0, 1, 0, 1, 5, 2, 1, 30, 2, 200, 1, 9})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		s := NewSent(256)
+		next, now := uint16(65500), time.Duration(0)
+		sent, at, resent := map[uint16]uint64{}, map[uint16]time.Duration{}, map[uint16]int{}
+		for n := uint64(0); len(script) >= 2; script = script[2:] {
+			now += time.Duration(script[1]) * ms
+			if script[0]%2 == 0 {
+				next += 1 + uint16(script[0])/64
+				n++
+				s.Put(SentPacket{Sequence: next, Source: n}, now)
+				sent[next], at[next], resent[next] = n, now, 0
+				continue
+			}
+			sequence := next - uint16(script[0])/2
+			p, a := s.Resend(sequence, now, 40*ms)
+			if a > ResendTwice {
+				continue
+			}
+			if want, ok := sent[sequence]; !ok || p.Source != want || p.Sequence != sequence {
+				t.Fatalf("%+v for %d, want %d", p, sequence, want)
+			}
+			if d := now - at[sequence]; d < 20*ms || resent[sequence] > 0 && d < 30*ms {
+				t.Fatalf("again after %v", d)
+			}
+			if resent[sequence]++; resent[sequence] > maxResent {
+				t.Fatalf("%d times", resent[sequence])
+			}
+			at[sequence] = now
+		}
+		if len(s.slots) > 256 {
+			t.Fatalf("%d slots", len(s.slots))
+		}
+	})
 }
 
 func BenchmarkSent(b *testing.B) {
@@ -186,8 +347,8 @@ func BenchmarkSent(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		n++
-		s.Put(SentPacket{Sequence: n, Source: uint64(n)})
-		if _, ok := s.Resend(n, time.Second, ms); !ok {
+		s.Put(SentPacket{Sequence: n, Source: uint64(n)}, time.Second)
+		if _, a := s.Resend(n, time.Second, ms); a != Resend {
 			b.Fatal("gone")
 		}
 	}

@@ -4,13 +4,14 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestPackets(t *testing.T) {
-	p := NewPackets[int](4, 0)
+	p := NewPackets[int](PacketsConfig{MaxPackets: 4, MaxBytes: 0})
 	put := func(sequence uint64, stored bool, evicted ...int) {
 		t.Helper()
-		got, ok := p.Put(sequence, 1, int(sequence), nil)
+		got, ok := p.Put(sequence, 1, 0, int(sequence), nil)
 		if ok != stored || !slices.Equal(got, evicted) {
 			t.Fatalf("Put(%d): stored %v, evicted %v; want %v, %v", sequence, ok, got, stored, evicted)
 		}
@@ -41,10 +42,10 @@ func TestPackets(t *testing.T) {
 }
 
 func TestPacketsBytes(t *testing.T) {
-	p := NewPackets[int](16, 100)
+	p := NewPackets[int](PacketsConfig{MaxPackets: 16, MaxBytes: 100})
 	put := func(sequence uint64, size int, stored bool, evicted ...int) {
 		t.Helper()
-		got, ok := p.Put(sequence, size, int(sequence), nil)
+		got, ok := p.Put(sequence, size, 0, int(sequence), nil)
 		if ok != stored || !slices.Equal(got, evicted) {
 			t.Fatalf("Put(%d): stored %v, evicted %v; want %v, %v", sequence, ok, got, stored, evicted)
 		}
@@ -65,11 +66,48 @@ func TestPacketsBytes(t *testing.T) {
 	put(7, 90, false, 6) // late: 8 must not give way
 }
 
+// TestPacketsGrowAndExpire: the store is as large as the rate needs, holds what is young and nothing that is old.
+func TestPacketsGrowAndExpire(t *testing.T) {
+	for _, x := range []struct{ rate, slots, kept int }{{20, 64, 41}, {50, 128, 101}, {300, 1024, 601}, {5000, 2048, 2048}} {
+		p := NewPackets[int](PacketsConfig{MaxPackets: 2048, MaxBytes: 1 << 20, MaxAge: 2 * time.Second})
+		var evicted []int
+		n := uint64(1 << 17)
+		now := time.Duration(0)
+		for range 5 * x.rate {
+			now += time.Second / time.Duration(x.rate)
+			n++
+			evicted, _ = p.Put(n, 100, now, int(n), evicted)
+		}
+		if len(p.slots) != x.slots || p.Len() != x.kept || len(evicted) != 5*x.rate-x.kept {
+			t.Errorf("%d packets a second: %d slots, %d packets, %d evicted", x.rate, len(p.slots), p.Len(), len(evicted))
+		}
+		for i := range uint64(x.kept) {
+			if v, ok := p.Get(n - i); !ok || v != int(n-i) {
+				t.Fatalf("%d packets a second: the one %d before the last is gone", x.rate, i)
+			}
+		}
+	}
+}
+
+// TestPacketsOfALargePublisher: what counts is the sum of bytes, however large a frame is.
+func TestPacketsOfALargePublisher(t *testing.T) {
+	p := NewPackets[int](PacketsConfig{MaxPackets: 2048, MaxBytes: 100_000, MaxAge: time.Hour})
+	for n := range uint64(3000) {
+		p.Put(n, 1600, time.Duration(n)*ms, int(n), nil)
+		if p.Bytes() > 100_000 {
+			t.Fatalf("%d bytes", p.Bytes())
+		}
+	}
+	if p.Len() != 62 {
+		t.Errorf("%d packets kept", p.Len())
+	}
+}
+
 // TestPacketsModel compares with a map, checking that nothing is lost without being told.
 func TestPacketsModel(t *testing.T) {
 	for seed := range uint64(12) {
 		r := rand.New(rand.NewPCG(seed, 0))
-		p := NewPackets[uint64](64, 3000*r.IntN(2))
+		p := NewPackets[uint64](PacketsConfig{MaxPackets: 64, MaxBytes: 3000 * r.IntN(2)})
 		model := map[uint64]int{}
 		bytes := 0
 		next := uint64(100_000)
@@ -82,7 +120,7 @@ func TestPacketsModel(t *testing.T) {
 			}
 			size := 1 + r.IntN(200)
 			var stored bool
-			evicted, stored = p.Put(sequence, size, sequence, evicted[:0])
+			evicted, stored = p.Put(sequence, size, 0, sequence, evicted[:0])
 			for _, e := range evicted {
 				n, ok := model[e]
 				if !ok {
@@ -124,14 +162,15 @@ func TestPacketsModel(t *testing.T) {
 func FuzzPackets(f *testing.F) {
 	f.Add([]byte{1, 10, 250, 3, 9, 9})
 	f.Fuzz(func(t *testing.T, script []byte) {
-		p := NewPackets[uint64](8, 500)
-		sequence, in, out := uint64(1000), 0, 0
+		p := NewPackets[uint64](PacketsConfig{MaxPackets: 256, MaxBytes: 500, MaxAge: 200 * ms})
+		sequence, in, out, now := uint64(1000), 0, 0, time.Duration(0)
 		for len(script) >= 2 {
 			sequence += uint64(int64(int8(script[0])))
 			if sequence > 1<<40 {
 				return
 			}
-			evicted, stored := p.Put(sequence, int(script[1]), sequence, nil)
+			now += time.Duration(script[1]%16) * ms
+			evicted, stored := p.Put(sequence, int(script[1]), now, sequence, nil)
 			script = script[2:]
 			out += len(evicted)
 			if stored {
@@ -140,7 +179,7 @@ func FuzzPackets(f *testing.F) {
 					t.Fatal("just stored, not there")
 				}
 			}
-			if p.Len() != in-out || p.Len() > 8 || p.Bytes() > 500 || p.Bytes() < 0 {
+			if p.Len() != in-out || p.Len() > 256 || p.Bytes() > 500 || p.Bytes() < 0 {
 				t.Fatalf("%d packets of %d bytes after %d in, %d out", p.Len(), p.Bytes(), in, out)
 			}
 		}
@@ -151,13 +190,13 @@ func FuzzPackets(f *testing.F) {
 }
 
 func BenchmarkPackets(b *testing.B) {
-	p := NewPackets[*int](1024, 1<<20)
+	p := NewPackets[*int](PacketsConfig{MaxPackets: 1024, MaxBytes: 1 << 20})
 	evicted := make([]*int, 0, 16)
 	v := new(int)
 	sequence := uint64(0)
 	b.ReportAllocs()
 	for b.Loop() {
 		sequence++
-		evicted, _ = p.Put(sequence, 1200, v, evicted[:0])
+		evicted, _ = p.Put(sequence, 1200, 0, v, evicted[:0])
 	}
 }

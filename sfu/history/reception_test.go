@@ -231,20 +231,24 @@ func FuzzReception(f *testing.F) {
 }
 
 func TestReceptionNoAllocation(t *testing.T) {
-	r, m, sent, p := NewReception(90000), NewMissing(MissingConfig{}), NewSent(512), NewPackets[*int](512, 1<<20)
+	r, m, sent, p := NewReception(90000), NewMissing(MissingConfig{}), NewSent(512), NewPackets[*int](PacketsConfig{MaxPackets: 512, MaxBytes: 1 << 20, MaxAge: time.Second})
 	evicted, due := make([]*int, 0, 16), make([]uint64, 0, 512)
 	v, s := new(int), uint16(0)
 	now := time.Duration(0)
-	if n := testing.AllocsPerRun(3000, func() {
+	step := func() {
 		s += 2
 		now += time.Millisecond
 		a := r.Packet(s, 0, now)
 		m.Packet(a.Sequence, now)
 		due, _ = m.Due(now, 30*time.Millisecond, due[:0])
-		evicted, _ = p.Put(a.Sequence, 1200, v, evicted[:0])
-		sent.Put(SentPacket{Source: a.Sequence, Sequence: s})
+		evicted, _ = p.Put(a.Sequence, 1200, now, v, evicted[:0])
+		sent.Put(SentPacket{Source: a.Sequence, Sequence: s}, now)
 		sent.Resend(s, now, time.Millisecond)
-	}); n != 0 {
+	}
+	for range 5000 { // grow
+		step()
+	}
+	if n := testing.AllocsPerRun(3000, step); n != 0 {
 		t.Errorf("%v allocations per packet", n)
 	}
 }

@@ -45,6 +45,7 @@ type Client struct {
 	receiving []*webrtc.DataChannel
 	offer     sync.Mutex
 	sources   []*Source
+	viewer    *Viewer
 	closed    bool
 }
 
@@ -59,6 +60,8 @@ type Options struct {
 	// Net is the client's network; nil means a host of its own in the virtual network.
 	Net     pion.Net
 	FullICE bool
+	// Viewer, if set, takes the place of Pion's NACK generator.
+	Viewer *Viewer
 	// FixedCodec: it doesn't follow a track into another codec.
 	FixedCodec bool
 }
@@ -73,12 +76,15 @@ func (n *Network) Join(t testing.TB, room, id string) *Client {
 func (n *Network) JoinWith(t testing.TB, server *sfu.Server, room, id string, o Options) *Client {
 	t.Helper()
 	c := &Client{t: t, network: n, ID: id, received: map[string]*Received{}, news: make(chan struct{}),
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), sending: map[bool]*webrtc.DataChannel{}}
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), sending: map[bool]*webrtc.DataChannel{}, viewer: o.Viewer}
 	if o.Net == nil {
 		o.Net, c.IP = n.host()
 	}
+	if l, ok := o.Net.(*Link); ok {
+		c.IP = l.ip
+	}
 	for _, pc := range []**webrtc.PeerConnection{&c.pub, &c.sub} {
-		p, err := newPeer(o)
+		p, err := newPeer(o, pc == &c.sub)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +129,7 @@ func (n *Network) JoinWith(t testing.TB, server *sfu.Server, room, id string, o 
 	return c
 }
 
-func newPeer(o Options) (*webrtc.PeerConnection, error) {
+func newPeer(o Options, subscriber bool) (*webrtc.PeerConnection, error) {
 	m := &webrtc.MediaEngine{}
 	codecs := o.Codecs
 	if codecs == nil {
@@ -145,7 +151,14 @@ func newPeer(o Options) (*webrtc.PeerConnection, error) {
 	interceptors := o.Interceptors
 	if interceptors == nil {
 		interceptors = func(m *webrtc.MediaEngine, r *interceptor.Registry) error {
-			if err := webrtc.RegisterDefaultInterceptors(m, r); err != nil {
+			if o.Viewer != nil && subscriber {
+				m.RegisterFeedback(webrtc.RTCPFeedback{Type: "nack"}, webrtc.RTPCodecTypeVideo)
+				m.RegisterFeedback(webrtc.RTCPFeedback{Type: "nack", Parameter: "pli"}, webrtc.RTPCodecTypeVideo)
+				r.Add(o.Viewer)
+				if err := errors.Join(webrtc.ConfigureRTCPReports(r), webrtc.ConfigureTWCCSender(m, r)); err != nil {
+					return err
+				}
+			} else if err := webrtc.RegisterDefaultInterceptors(m, r); err != nil {
 				return err
 			}
 			return webrtc.ConfigureTWCCHeaderExtensionSender(m, r)
@@ -215,6 +228,9 @@ func (c *Client) run() {
 }
 
 func (c *Client) answer(o sfu.OfferReady) error {
+	if c.viewer != nil {
+		c.viewer.describe(o.SDP)
+	}
 	if err := c.sub.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: o.SDP}); err != nil {
 		return fmt.Errorf("applying offer %d: %w", o.ID, err)
 	}
@@ -397,6 +413,11 @@ func (c *Client) Close() {
 	c.mu.Unlock()
 	for _, s := range sources {
 		s.Stop()
+	}
+	if c.network.virtual {
+		// Pion's SCTP may hold a lock and wait for a timer while the other side's abort comes in, which waits for the lock. In
+		// virtual time that would be for ever.
+		c.Cut()
 	}
 	c.Participant.Close()
 	close(c.stop)

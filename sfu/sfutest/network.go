@@ -1,5 +1,6 @@
 // Package sfutest runs rooms of the sfu over a virtual network: synthetic publishers, subscribers that record, links
-// that lose packets. A [Client] is a stock Pion client with Pion's own interceptors, so that the server's feedback, NACK
+// that lose packets. [Simulate] runs them in virtual time, a [Link] impairs one client's packets by a seed, and a [Viewer]
+// asks for what is lost as browsers do and says how many frames were in time. A [Client] is a stock Pion client with Pion's own interceptors, so that the server's feedback, NACK
 // and RTX are met by somebody else's.
 package sfutest
 
@@ -34,6 +35,7 @@ type Network struct {
 	hosts    atomic.Int32
 	loss     [2]atomic.Uint64 // to and from the server: share of media packets, in 1/1e6
 	cut      sync.Map         // client IPs whose packets are dropped
+	virtual  bool             // time is
 	random   *rand.Rand
 	randomMu sync.Mutex
 

@@ -21,6 +21,7 @@ type Packet struct {
 	Source       string
 	Layer, Index int
 	Frame        uint32
+	Sent         time.Time
 	// Video only.
 	Keyframe bool
 	Start    bool
@@ -42,7 +43,12 @@ type Received struct {
 }
 
 // track is the OnTrack of the subscriber's peer connection.
-func (c *Client) track(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
+func (c *Client) track(t *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
+	go func() { // Pion's receiver reports follow from the sender reports that somebody reads
+		for err := error(nil); err == nil; {
+			_, _, err = receiver.ReadRTCP()
+		}
+	}()
 	r := &Received{c: c, ID: t.ID(), Stream: t.StreamID(), Mime: t.Codec().MimeType, video: t.Kind() == webrtc.RTPCodecTypeVideo}
 	c.mu.Lock()
 	c.received[r.ID] = r
@@ -90,6 +96,9 @@ func (p *Packet) read(b []byte, video bool) {
 	p.Layer, p.Index = int(b[0]), int(b[1])
 	p.Frame = binary.BigEndian.Uint32(b[3:])
 	p.Source = string(b[7 : 7+int(b[2])])
+	if b = b[7+int(b[2]):]; len(b) >= 8 {
+		p.Sent = epoch.Add(time.Duration(binary.BigEndian.Uint64(b)))
+	}
 }
 
 // Await waits until a track of that id has come and ok holds for the packets received so far.

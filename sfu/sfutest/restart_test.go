@@ -22,7 +22,7 @@ type bare struct {
 func joinBare(t *testing.T, n *Network, id string, single bool) *bare {
 	t.Helper()
 	host, _ := n.host()
-	pc, err := newPeer(Options{Net: host})
+	pc, err := newPeer(Options{Net: host}, false)
 	must(t, err)
 	b := &bare{t: t, pc: pc, offers: make(chan sfu.OfferReady, 10), events: make(chan sfu.Event, 1000)}
 	b.p, err = n.Server.Join(sfu.ParticipantConfig{Room: "room", ID: id, Single: single, Notify: func(e sfu.Event) {

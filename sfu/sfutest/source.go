@@ -33,6 +33,7 @@ type Source struct {
 	ID     string
 	sender *webrtc.RTPSender
 	layers []*layerSource
+	shape  Shape
 
 	mu     sync.Mutex
 	paused bool
@@ -73,9 +74,21 @@ func (c *Client) Audio(id string) (*Source, error) {
 	return s, s.publish(sfu.PublicationConfig{ID: id, CID: "cid-" + id, Kind: sfu.Audio, Stream: "stream-" + c.ID})
 }
 
+// Shape is how large the frames of a source are. The zero value is small: see [PacketsOfLayer].
+type Shape struct {
+	// Packets is how many packets a frame has, Keyframe how many a keyframe, Size how many bytes each payload at least.
+	Packets, Keyframe, Size int
+}
+
 // Video publishes a VP8 track with a layer per rid, a plain one without any, and sends 30 frames a second.
 func (c *Client) Video(id string, rids ...string) (*Source, error) {
+	return c.VideoOf(Shape{}, id, rids...)
+}
+
+// VideoOf is Video with frames of a shape.
+func (c *Client) VideoOf(shape Shape, id string, rids ...string) (*Source, error) {
 	s := c.source(id)
+	s.shape = shape
 	cfg := sfu.PublicationConfig{ID: id, CID: "cid-" + id, Kind: sfu.Video, Stream: "stream-" + c.ID}
 	if len(rids) == 0 {
 		rids = []string{""}
@@ -225,7 +238,13 @@ func (s *Source) frame(l *layerSource, index int, mid string, ids map[string]uin
 	}
 	l.picture = (l.picture + 1) & 0x7fff
 	l.tl0++
-	n := PacketsOfLayer(index)
+	n, fill := PacketsOfLayer(index), int(s.fill.Load())
+	if s.shape.Packets > 0 {
+		n, fill = s.shape.Packets, s.shape.Size
+		if key {
+			n = s.shape.Keyframe
+		}
+	}
 	for i := range n {
 		first := byte(0x80)
 		if i == 0 {
@@ -244,7 +263,7 @@ func (s *Source) frame(l *layerSource, index int, mid string, ids map[string]uin
 		if id := ids[sdp.SDESRTPStreamIDURI]; id != 0 && l.rid != "" {
 			_ = p.SetExtension(id, []byte(l.rid))
 		}
-		p.Payload = payloadOf(s.ID, index, l.frame, i, d, int(s.fill.Load()))
+		p.Payload = payloadOf(s.ID, index, l.frame, i, d, fill)
 		_ = l.track.WriteRTP(&p)
 		l.sequence++
 	}
@@ -258,8 +277,12 @@ func payloadOf(id string, layer int, frame uint32, index int, header []byte, fil
 	b = append(b, 0xa5, byte(layer), byte(index), byte(len(id)))
 	b = binary.BigEndian.AppendUint32(b, frame)
 	b = append(b, id...)
+	b = binary.BigEndian.AppendUint64(b, uint64(time.Since(epoch)))
 	return append(b, make([]byte, fill)...)
 }
+
+// epoch is the beginning of the times in payloads.
+var epoch = time.Now()
 
 // Pause stops sending, as a muted track does; Resume goes on.
 func (s *Source) Pause()  { s.mu.Lock(); s.paused = true; s.mu.Unlock() }
