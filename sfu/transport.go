@@ -33,6 +33,7 @@ type transport struct {
 	sender  *webrtc.RTPSender // see openSender; nil where m-lines have senders of their own
 	channel [2]*channel       // by reliability: lossy, reliable; nil if none
 
+	stubs    map[string]bool // m-lines that Pion was shown with one codec, by mid; see lean. Guarded by the negotiation
 	gathered chan struct{}
 	profile  atomic.Value // string
 	up       atomic.Bool  // connected
@@ -184,6 +185,7 @@ func (t *transport) answer(offer string) (string, error) {
 	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
 		return "", refuse("%v", err)
 	}
+	t.widen(&parsed, kept.stubs)
 	d, err := t.pc.CreateAnswer(nil)
 	if err != nil {
 		return "", refuse("%v", err)
@@ -199,6 +201,50 @@ func (t *transport) answer(offer string) (string, error) {
 		return "", fmt.Errorf("writing an answer: %w", err)
 	}
 	return answer, nil
+}
+
+// widen lets m-lines that Pion was shown with one codec, and on which the client sends now, have all codecs of its offer:
+// Pion keeps to those of an m-line's first offer.
+func (t *transport) widen(offer *sdp.SessionDescription, stubs map[string]stub) {
+	for _, m := range offer.MediaDescriptions {
+		mid, _ := m.Attribute(sdp.AttrKeyMID)
+		_, isStub := stubs[mid]
+		wasStub := t.stubs[mid]
+		if isStub == wasStub {
+			continue
+		}
+		if t.stubs == nil {
+			t.stubs = map[string]bool{}
+		}
+		if isStub {
+			t.stubs[mid] = true
+			continue
+		}
+		s, err := parseSection(m, "", new(int))
+		if err != nil || s.rejected {
+			continue
+		}
+		delete(t.stubs, mid)
+		for _, tr := range t.pc.GetTransceivers() {
+			if tr.Mid() == mid {
+				_ = prefer(tr, s.codecs()) // without them the answer has the one codec still
+			}
+		}
+	}
+}
+
+// codecs returns the payload types of an m-line as Pion has them.
+func (s *section) codecs() []webrtc.RTPCodecParameters {
+	out := make([]webrtc.RTPCodecParameters, 0, len(s.payloads))
+	for _, p := range s.payloads {
+		mime := p.kind.String()
+		if p.rtx {
+			mime = webrtc.MimeTypeRTX
+		}
+		out = append(out, webrtc.RTPCodecParameters{PayloadType: webrtc.PayloadType(p.pt), RTPCodecCapability: webrtc.RTPCodecCapability{
+			MimeType: mime, ClockRate: p.clock, Channels: uint16(p.channels), SDPFmtpLine: p.fmtp}})
+	}
+	return out
 }
 
 // offer makes an offer, with new ICE credentials if restart is set.
