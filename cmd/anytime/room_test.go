@@ -36,8 +36,10 @@ const (
 type testRooms struct {
 	t   testing.TB
 	url string
-	sig *signaling.Server
+	sig *signaling.Server // nil in a process of its own
 	sfu *sfu.Server
+	// cpu is the CPU time so far of a server in a process of its own, nil otherwise.
+	cpu func() time.Duration
 }
 
 func newTestRooms(t testing.TB, change func(*signaling.Config)) *testRooms {
