@@ -102,11 +102,20 @@ func TestServeApart(t *testing.T) {
 
 // BenchmarkCrowdApart is BenchmarkJoinOf500 with the server in a process of its own, whose CPU time it reports per join,
 // and with peer connections that come up: then connected is the time until media flows, of which Pion's client takes 200 ms.
+// In the last two nobody subscribes to what is published, so that the CPU time is that of the joins alone.
 func BenchmarkCrowdApart(b *testing.B) {
+	unsubscribed := func(change func(*client.Config, *wire.Claims)) func(*client.Config, *wire.Claims) {
+		return func(c *client.Config, claims *wire.Claims) {
+			if change != nil {
+				change(c, claims)
+			}
+			c.ManualSubscribe = true
+		}
+	}
 	for _, mode := range []struct {
 		name   string
 		change func(*client.Config, *wire.Claims)
-	}{{"signal", signalOnly}, {"dual", nil}, {"single", bundled}} {
+	}{{"signal", signalOnly}, {"dual", nil}, {"single", bundled}, {"dual/unsubscribed", unsubscribed(nil)}, {"single/unsubscribed", unsubscribed(bundled)}} {
 		b.Run(mode.name, func(b *testing.B) {
 			for b.Loop() {
 				crowd(b, newRoomsApart(b), 500, 10*time.Second, mode.change)

@@ -46,7 +46,6 @@ func joinTime(ctx context.Context, t testing.TB, r *testRooms, room, identity st
 	return took, c
 }
 
-
 // percentile of durations, 0 to 1.
 func percentile(list []time.Duration, p float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(list))
