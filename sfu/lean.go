@@ -94,6 +94,25 @@ func lean(d *sdp.SessionDescription) leaned {
 	return all
 }
 
+// leanAnswer takes out of a peer's answer what Pion needn't see, feedback, and what it mustn't, see [stripCandidates].
+func leanAnswer(text string) (string, error) {
+	var d sdp.SessionDescription
+	if err := d.UnmarshalString(text); err != nil {
+		return "", refuse("%v", err)
+	}
+	if err := stripCandidates(&d); err != nil {
+		return "", err
+	}
+	for _, m := range d.MediaDescriptions {
+		m.Attributes = slices.DeleteFunc(m.Attributes, func(a sdp.Attribute) bool { return a.Key == "rtcp-fb" })
+	}
+	out, err := d.Marshal()
+	if err != nil {
+		return "", refuse("%v", err)
+	}
+	return string(out), nil
+}
+
 // retain takes all payload types but some out of an m-line, and all feedback.
 func retain(m *sdp.MediaDescription, keep map[string]bool) {
 	m.MediaName.Formats = slices.DeleteFunc(m.MediaName.Formats, func(pt string) bool { return !keep[pt] })

@@ -264,7 +264,7 @@ func (t *transport) offer(restart bool) (string, error) {
 
 // answered applies the peer's answer to our offer.
 func (t *transport) answered(answer string) error {
-	answer, err := withoutCandidates(answer)
+	answer, err := leanAnswer(answer)
 	if err != nil {
 		return err
 	}
@@ -275,7 +275,7 @@ func (t *transport) answered(answer string) error {
 }
 
 // candidate checks one of the peer's candidates, as RTCIceCandidate's toJSON writes it, and forgets it: see
-// [withoutCandidates].
+// [stripCandidates].
 func (t *transport) candidate(text string) error {
 	if len(text) > 4096 {
 		return fmt.Errorf("%w: a candidate of %d bytes", ErrDescription, len(text))
