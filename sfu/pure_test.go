@@ -2,9 +2,9 @@ package sfu
 
 import (
 	"errors"
-	"regexp"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
