@@ -149,27 +149,11 @@ func parseDescription(text string) ([]section, error) {
 	return sections, nil
 }
 
-// withoutCandidates takes the candidates out of a peer's session description, and refuses that of an ICE-lite agent.
+// stripCandidates takes the candidates out of a peer's session description, and refuses that of an ICE-lite agent.
 // Nothing is ever sent to an address that a peer merely names, or anybody in a call could have us knock on the doors of
 // our own network, or of others' (RFC 8445 section 19.4). We don't need them: clients can reach us, or there would be no
 // media, and their connectivity checks, which prove that they know our password, show their addresses as peer-reflexive
-// candidates (section 7.3.1.3). change is applied besides.
-func withoutCandidates(text string, change func(*sdp.SessionDescription)) (string, error) {
-	var d sdp.SessionDescription
-	if err := d.UnmarshalString(text); err != nil {
-		return "", refuse("%v", err)
-	}
-	if err := stripCandidates(&d); err != nil {
-		return "", err
-	}
-	change(&d)
-	out, err := d.Marshal()
-	if err != nil {
-		return "", refuse("%v", err)
-	}
-	return string(out), nil
-}
-
+// candidates (section 7.3.1.3).
 func stripCandidates(d *sdp.SessionDescription) error {
 	isLite := func(a sdp.Attribute) bool { return strings.TrimSpace(a.Key) == sdp.AttrKeyICELite } // as Pion reads it
 	if slices.ContainsFunc(d.Attributes, isLite) {

@@ -11,10 +11,23 @@ import (
 
 // Pion reads all attributes of an m-line anew for each of its payload types, three times over, and a browser's offer has
 // 25 payload types with five kinds of feedback each. So Pion is shown a lean offer: without the codecs that we don't
-// speak, and without feedback, which it needs for its answer alone. That is where [feedback] puts it back.
+// speak, and without feedback, which it needs for its answer alone. That is where [leaned] puts it back.
+//
+// Of an m-line on which the client only receives, Pion is shown a single codec: it neither sends nor receives there, since
+// what we send on it is ours to describe (sections.go). Such m-lines are most of a client's with a single peer connection.
 
-// feedback are the kinds of feedback (RFC 4585 section 4.2) that an offer has and we speak: by mid and payload type.
-type feedback map[string]map[string][]string
+// leaned is what was taken out of an offer, by mid.
+type leaned struct {
+	// feedback are the kinds of feedback (RFC 4585 section 4.2) that the offer has and we speak, by payload type.
+	feedback map[string]map[string][]string
+	stubs    map[string]stub
+}
+
+// stub are the codecs that we speak of an m-line that is shown with one.
+type stub struct {
+	formats    []string
+	attributes []sdp.Attribute // rtpmap and fmtp
+}
 
 // ownFeedback is what we speak, as attributes say it.
 func ownFeedback(kind string) []string {
@@ -44,8 +57,8 @@ var ownCodecs = func() map[string][]string {
 }()
 
 // lean takes out of an offer what Pion needn't see.
-func lean(d *sdp.SessionDescription) feedback {
-	all := feedback{}
+func lean(d *sdp.SessionDescription) leaned {
+	all := leaned{feedback: map[string]map[string][]string{}, stubs: map[string]stub{}}
 	for _, m := range d.MediaDescriptions {
 		kind := m.MediaName.Media
 		if kind != "audio" && kind != "video" || m.MediaName.Port.Value == 0 {
@@ -55,33 +68,81 @@ func lean(d *sdp.SessionDescription) feedback {
 		if len(keep) == 0 {
 			continue // Pion has an answer to that too
 		}
+		mid, _ := m.Attribute(sdp.AttrKeyMID)
 		own := ownFeedback(kind)
 		receives := direction(m.Attributes) == "recvonly"
 		said := map[string][]string{}
-		m.MediaName.Formats = slices.DeleteFunc(m.MediaName.Formats, func(pt string) bool { return !keep[pt] })
-		m.Attributes = slices.DeleteFunc(m.Attributes, func(a sdp.Attribute) bool {
+		for _, a := range m.Attributes {
 			pt, rest, _ := strings.Cut(a.Value, " ")
-			switch a.Key {
-			case "rtpmap", "fmtp":
-				return !keep[pt]
-			case "rtcp-fb":
-				rest = strings.TrimSpace(rest)
-				if rest == ccfb && receives {
-					pt = "*" // we read it; who sends gets transport-wide feedback from us
-				} else if !slices.Contains(own, rest) {
-					return true
-				}
-				if !slices.Contains(said[pt], rest) {
-					said[pt] = append(said[pt], rest)
-				}
-				return true
+			if a.Key != "rtcp-fb" {
+				continue
 			}
-			return false
-		})
-		mid, _ := m.Attribute(sdp.AttrKeyMID)
-		all[mid] = said
+			if rest = strings.TrimSpace(rest); rest == ccfb && receives {
+				pt = "*" // we read it; who sends gets transport-wide feedback from us
+			} else if !slices.Contains(own, rest) {
+				continue
+			}
+			if !slices.Contains(said[pt], rest) {
+				said[pt] = append(said[pt], rest)
+			}
+		}
+		all.feedback[mid] = said
+		retain(m, keep)
+		if one := firstCodec(m); kind == "video" && direction(m.Attributes) == "recvonly" && one != "" {
+			s := stub{formats: m.MediaName.Formats}
+			for _, a := range m.Attributes {
+				if a.Key == "rtpmap" || a.Key == "fmtp" {
+					s.attributes = append(s.attributes, a)
+				}
+			}
+			all.stubs[mid] = s
+			m.MediaName.Formats = slices.Clone(s.formats)
+			retain(m, map[string]bool{one: true})
+		}
 	}
 	return all
+}
+
+// leanAnswer takes out of a peer's answer what Pion needn't see, feedback, and what it mustn't, see [stripCandidates].
+// change is applied besides.
+func leanAnswer(text string, change func(*sdp.SessionDescription)) (string, error) {
+	var d sdp.SessionDescription
+	if err := d.UnmarshalString(text); err != nil {
+		return "", refuse("%v", err)
+	}
+	if err := stripCandidates(&d); err != nil {
+		return "", err
+	}
+	for _, m := range d.MediaDescriptions {
+		m.Attributes = slices.DeleteFunc(m.Attributes, func(a sdp.Attribute) bool { return a.Key == "rtcp-fb" })
+	}
+	change(&d)
+	out, err := d.Marshal()
+	if err != nil {
+		return "", refuse("%v", err)
+	}
+	return string(out), nil
+}
+
+// retain takes all payload types but some out of an m-line, and all feedback.
+func retain(m *sdp.MediaDescription, keep map[string]bool) {
+	m.MediaName.Formats = slices.DeleteFunc(m.MediaName.Formats, func(pt string) bool { return !keep[pt] })
+	m.Attributes = slices.DeleteFunc(m.Attributes, func(a sdp.Attribute) bool {
+		pt, _, _ := strings.Cut(a.Value, " ")
+		return a.Key == "rtcp-fb" || (a.Key == "rtpmap" || a.Key == "fmtp") && !keep[pt]
+	})
+}
+
+// firstCodec returns the first payload type of a codec that has no parameters, so that Pion takes it for its own: VP8;
+// "" if there is none.
+func firstCodec(m *sdp.MediaDescription) string {
+	for _, a := range m.Attributes {
+		pt, rest, _ := strings.Cut(a.Value, " ")
+		if a.Key == "rtpmap" && strings.EqualFold(rest, "VP8/90000") && slices.Contains(m.MediaName.Formats, pt) {
+			return pt
+		}
+	}
+	return ""
 }
 
 // ownPayloads returns the payload types of an m-line whose codecs we speak, with the RTX of each.
@@ -118,16 +179,24 @@ func ownPayloads(m *sdp.MediaDescription) map[string]bool {
 	return keep
 }
 
-// restore puts the feedback that both speak into the answer to a lean offer.
-func (f feedback) restore(answer string) (string, error) {
+// restore puts what both speak into the answer to a lean offer: the codecs of stubs, and feedback.
+func (l leaned) restore(answer string) (string, error) {
 	var d sdp.SessionDescription
 	if err := d.UnmarshalString(answer); err != nil {
 		return "", err
 	}
 	for _, m := range d.MediaDescriptions {
 		mid, _ := m.Attribute(sdp.AttrKeyMID)
-		said := f[mid]
-		if len(said) == 0 || m.MediaName.Port.Value == 0 {
+		if m.MediaName.Port.Value == 0 {
+			continue
+		}
+		if s, ok := l.stubs[mid]; ok {
+			retain(m, nil)
+			m.MediaName.Formats = slices.Clone(s.formats)
+			m.Attributes = append(m.Attributes, s.attributes...)
+		}
+		said := l.feedback[mid]
+		if len(said) == 0 {
 			continue
 		}
 		rtx := map[string]bool{}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"anytime/sfu/codec"
+
 	"github.com/pion/sdp/v3"
 )
 
@@ -14,14 +16,17 @@ const leanOffer = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n" +
 	"m=audio 9 UDP/TLS/RTP/SAVPF 111 63 9 110\r\na=mid:a\r\na=sendrecv\r\n" +
 	"a=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n" +
 	"a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\na=rtpmap:9 G722/8000\r\na=rtpmap:110 telephone-event/48000\r\n" +
-	"m=video 9 UDP/TLS/RTP/SAVPF 96 97 35 36 102 103 116\r\na=mid:v\r\na=recvonly\r\n" +
+	"m=video 9 UDP/TLS/RTP/SAVPF 96 97 35 36 102 103 116\r\na=mid:v\r\na=sendrecv\r\n" +
 	"a=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack pli\r\na=rtcp-fb:96 goog-lntf\r\n" +
 	"a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n" +
 	"a=rtpmap:35 X-unheard/90000\r\na=rtcp-fb:35 nack\r\na=rtpmap:36 rtx/90000\r\na=fmtp:36 apt=35\r\n" +
 	"a=rtpmap:102 H264/90000\r\na=fmtp:102 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n" +
 	"a=rtcp-fb:* transport-cc\r\na=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\na=rtpmap:116 ulpfec/90000\r\n" +
 	"m=video 9 UDP/TLS/RTP/SAVPF 35\r\na=mid:w\r\na=rtpmap:35 X-unheard/90000\r\na=rtcp-fb:35 nack\r\n" +
-	"m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:d\r\na=sctp-port:5000\r\n"
+	"m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:d\r\na=sctp-port:5000\r\n" +
+	"m=video 9 UDP/TLS/RTP/SAVPF 35 120 124 125 126\r\na=mid:r\r\na=recvonly\r\na=rtpmap:35 X-unheard/90000\r\n" +
+	"a=rtpmap:120 VP8/90000\r\na=rtcp-fb:120 nack\r\na=rtpmap:124 rtx/90000\r\na=fmtp:124 apt=120\r\n" +
+	"a=rtpmap:125 VP9/90000\r\na=fmtp:125 profile-id=2\r\na=rtpmap:126 rtx/90000\r\na=fmtp:126 apt=125\r\n"
 
 func TestLeanOffers(t *testing.T) {
 	var d sdp.SessionDescription
@@ -34,12 +39,12 @@ func TestLeanOffers(t *testing.T) {
 		t.Fatal(err)
 	}
 	shown := string(b)
-	for i, want := range []string{"111 63", "96 97 102 103", "35", "webrtc-datachannel"} {
+	for i, want := range []string{"111 63", "96 97 102 103", "35", "webrtc-datachannel", "120"} {
 		if got := strings.Join(d.MediaDescriptions[i].MediaName.Formats, " "); got != want {
 			t.Errorf("section %d is shown with %s, want %s", i, got, want)
 		}
 	}
-	for _, gone := range []string{"G722", "telephone", "ulpfec", "apt=35", "rtcp-fb:96", "rtcp-fb:111", "rtcp-fb:*"} {
+	for _, gone := range []string{"G722", "telephone", "ulpfec", "apt=35", "rtcp-fb:96", "rtcp-fb:111", "rtcp-fb:*", "VP9", "apt=120"} {
 		if strings.Contains(shown, gone) {
 			t.Errorf("%s is shown", gone)
 		}
@@ -54,7 +59,8 @@ func TestLeanOffers(t *testing.T) {
 		"m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:a\r\na=rtpmap:111 opus/48000/2\r\n" +
 		"m=video 9 UDP/TLS/RTP/SAVPF 102 103 96 97\r\na=mid:v\r\na=rtpmap:102 H264/90000\r\na=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\n" +
 		"a=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n" +
-		"m=video 0 UDP/TLS/RTP/SAVPF 0\r\na=mid:w\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:d\r\n"
+		"m=video 0 UDP/TLS/RTP/SAVPF 0\r\na=mid:w\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:d\r\n" +
+		"m=video 9 UDP/TLS/RTP/SAVPF 120\r\na=mid:r\r\na=inactive\r\na=rtpmap:120 VP8/90000\r\n"
 	text, err := kept.restore(answer)
 	if err != nil {
 		t.Fatal(err)
@@ -66,9 +72,62 @@ func TestLeanOffers(t *testing.T) {
 		}
 	}
 	slices.Sort(got)
-	want := []string{"102 transport-cc", "111 transport-cc", "96 nack", "96 nack pli", "96 transport-cc"}
+	want := []string{"102 transport-cc", "111 transport-cc", "120 nack", "96 nack", "96 nack pli", "96 transport-cc"}
 	if !slices.Equal(got, want) {
 		t.Errorf("feedback in the answer: %q, want %q", got, want)
+	}
+	_, last, _ := strings.Cut(text, "a=mid:r\r\n")
+	for _, line := range []string{"a=rtpmap:120 VP8/90000", "a=fmtp:124 apt=120", "a=rtpmap:125 VP9/90000", "a=fmtp:125 profile-id=2", "a=fmtp:126 apt=125"} {
+		if strings.Count(last, line) != 1 {
+			t.Errorf("%s is not once in the answer:\n%s", line, last)
+		}
+	}
+	if !strings.Contains(text, "m=video 9 UDP/TLS/RTP/SAVPF 120 124 125 126\r\n") {
+		t.Errorf("the codecs are not back:\n%s", text)
+	}
+}
+
+// TestReceivingSectionsBeginToSend: a client may send on an m-line on which it only received at first, and stop again; the
+// codecs of the answer are always those of the offer that we speak.
+func TestReceivingSectionsBeginToSend(t *testing.T) {
+	server, err := New(Config{UDPAddr: "127.0.0.1:0", TCPAddr: "off"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Close() }()
+	p, err := server.Join(ParticipantConfig{Room: "room", ID: "PA_x", Single: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	receiving := browserOffer(2)
+	first, second, _ := strings.Cut(receiving, "a=mid:0\r\na=recvonly")
+	sending := first + "a=mid:0\r\na=sendrecv\r\na=msid:stream track" + second
+	want, err := parseDescription(receiving)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, offer := range []string{receiving, sending, receiving, sending} {
+		answer, _, err := p.Offer(offer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sections, err := parseDescription(answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n, s := range sections {
+			if sends := n == 0 && i%2 == 1; s.receiving != sends || s.rejected {
+				t.Errorf("offer %d, section %d: receiving %v, rejected %v", i, n, s.receiving, s.rejected)
+			}
+			if len(s.payloads) != len(want[n].payloads) {
+				t.Errorf("offer %d, section %d: %d payload types of %d are in the answer", i, n, len(s.payloads), len(want[n].payloads))
+			}
+			for _, o := range want[n].payloads {
+				if a, ok := s.payload(o.pt); !ok || a.kind != o.kind || a.rtx != o.rtx || a.apt != o.apt || a.nack != o.nack || a.kind == codec.H264 && !sameH264(a.fmtp, o.fmtp) {
+					t.Errorf("offer %d, section %d: %+v was answered by %+v", i, n, o, a)
+				}
+			}
+		}
 	}
 }
 

@@ -35,6 +35,7 @@ type transport struct {
 	// extensions is guarded by the negotiation.
 	extensions extensionMemory
 
+	stubs    map[string]bool // m-lines that Pion was shown with one codec, by mid; see lean. Guarded by the negotiation
 	gathered chan struct{}
 	profile  atomic.Value // string
 	up       atomic.Bool  // connected
@@ -187,6 +188,7 @@ func (t *transport) answer(offer string) (string, error) {
 	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
 		return "", refuse("%v", err)
 	}
+	t.widen(&parsed, kept.stubs)
 	d, err := t.pc.CreateAnswer(nil)
 	if err != nil {
 		return "", refuse("%v", err)
@@ -202,6 +204,50 @@ func (t *transport) answer(offer string) (string, error) {
 		return "", fmt.Errorf("writing an answer: %w", err)
 	}
 	return answer, nil
+}
+
+// widen lets m-lines that Pion was shown with one codec, and on which the client sends now, have all codecs of its offer:
+// Pion keeps to those of an m-line's first offer.
+func (t *transport) widen(offer *sdp.SessionDescription, stubs map[string]stub) {
+	for _, m := range offer.MediaDescriptions {
+		mid, _ := m.Attribute(sdp.AttrKeyMID)
+		_, isStub := stubs[mid]
+		wasStub := t.stubs[mid]
+		if isStub == wasStub {
+			continue
+		}
+		if t.stubs == nil {
+			t.stubs = map[string]bool{}
+		}
+		if isStub {
+			t.stubs[mid] = true
+			continue
+		}
+		s, err := parseSection(m, "", new(int))
+		if err != nil || s.rejected {
+			continue
+		}
+		delete(t.stubs, mid)
+		for _, tr := range t.pc.GetTransceivers() {
+			if tr.Mid() == mid {
+				_ = prefer(tr, s.codecs()) // without them the answer has the one codec still
+			}
+		}
+	}
+}
+
+// codecs returns the payload types of an m-line as Pion has them.
+func (s *section) codecs() []webrtc.RTPCodecParameters {
+	out := make([]webrtc.RTPCodecParameters, 0, len(s.payloads))
+	for _, p := range s.payloads {
+		mime := p.kind.String()
+		if p.rtx {
+			mime = webrtc.MimeTypeRTX
+		}
+		out = append(out, webrtc.RTPCodecParameters{PayloadType: webrtc.PayloadType(p.pt), RTPCodecCapability: webrtc.RTPCodecCapability{
+			MimeType: mime, ClockRate: p.clock, Channels: uint16(p.channels), SDPFmtpLine: p.fmtp}})
+	}
+	return out
 }
 
 // offer makes an offer, with new ICE credentials if restart is set.
@@ -223,7 +269,7 @@ func (t *transport) offer(restart bool) (string, error) {
 
 // answered applies the peer's answer to our offer.
 func (t *transport) answered(answer string) error {
-	answer, err := withoutCandidates(answer, t.extensions.restore)
+	answer, err := leanAnswer(answer, t.extensions.restore)
 	if err != nil {
 		return err
 	}
@@ -234,7 +280,7 @@ func (t *transport) answered(answer string) error {
 }
 
 // candidate checks one of the peer's candidates, as RTCIceCandidate's toJSON writes it, and forgets it: see
-// [withoutCandidates].
+// [stripCandidates].
 func (t *transport) candidate(text string) error {
 	if len(text) > 4096 {
 		return fmt.Errorf("%w: a candidate of %d bytes", ErrDescription, len(text))

@@ -14,19 +14,36 @@ import (
 	"anytime/signaling/wire"
 )
 
-// joinTime is how long it takes from opening the WebSocket to the join response.
-func joinTime(ctx context.Context, t testing.TB, r *testRooms, room, identity string) (time.Duration, *client.Client) {
+// joined is how long a join took from opening the WebSocket.
+type joined struct {
+	response, connected time.Duration // to the join response, and to media where there is any
+}
+
+// joinTime joins and measures it.
+func joinTime(ctx context.Context, t testing.TB, r *testRooms, room, identity string, change func(*client.Config, *wire.Claims)) (joined, *client.Client) {
 	t.Helper()
-	token, err := wire.Mint(roomKey, roomSecret, wire.Claims{Identity: identity, Video: wire.Grant{RoomJoin: true, Room: room}}, 2*time.Minute)
-	if err != nil {
+	claims := wire.Claims{Identity: identity, Video: wire.Grant{RoomJoin: true, Room: room}}
+	cfg := client.Config{URL: r.url}
+	if change != nil {
+		change(&cfg, &claims)
+	}
+	var err error
+	if cfg.Token, err = wire.Mint(roomKey, roomSecret, claims, 2*time.Minute); err != nil {
 		t.Fatal(err)
 	}
+	var took joined
 	start := time.Now()
-	c, err := client.Join(ctx, client.Config{URL: r.url, Token: token, SignalOnly: true})
+	cfg.OnMessage = func(m *wire.SignalResponse) {
+		if m.GetJoin() != nil {
+			took.response = time.Since(start)
+		}
+	}
+	c, err := client.Join(ctx, cfg)
 	if err != nil {
 		t.Fatalf("join as %s: %v", identity, err)
 	}
-	return time.Since(start), c
+	took.connected = time.Since(start)
+	return took, c
 }
 
 // percentile of durations, 0 to 1.
@@ -47,8 +64,8 @@ func BenchmarkJoin(b *testing.B) {
 	r := newTestRooms(b, unhurried)
 	var times []time.Duration
 	for b.Loop() {
-		took, c := joinTime(ctx, b, r, "idle", "ann")
-		times = append(times, took)
+		took, c := joinTime(ctx, b, r, "idle", "ann", signalOnly)
+		times = append(times, took.response)
 		b.StopTimer()
 		c.Close()
 		b.StartTimer()
@@ -62,17 +79,16 @@ func BenchmarkJoin(b *testing.B) {
 // before and meanwhile, those of another room. Their peer connections aren't made: this is the server's part.
 func BenchmarkJoinOf500(b *testing.B) {
 	for b.Loop() {
-		crowd(b, 500, 10*time.Second)
+		crowd(b, newTestRooms(b, unhurried), 500, 10*time.Second, signalOnly)
 	}
 	b.ReportMetric(0, "ns/op")
 }
 
-// crowd has so many people join a room in that time.
-func crowd(t testing.TB, size int, within time.Duration) {
+// crowd has so many people join a room in that time, each as change says.
+func crowd(t testing.TB, r *testRooms, size int, within time.Duration, change func(*client.Config, *wire.Claims)) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within+2*time.Minute)
 	defer cancel()
-	r := newTestRooms(t, unhurried)
 	speaker := r.join(ctx, "speaker", nil)
 	audio := publishSource(ctx, t, speaker, 's', client.PublishOptions{Codec: client.Opus, Source: wire.SourceMicrophone})
 	listener := r.join(ctx, "listener", nil)
@@ -81,8 +97,8 @@ func crowd(t testing.TB, size int, within time.Duration) {
 	// One joins the other room again and again, before and meanwhile.
 	var elsewhere [2][]time.Duration
 	visit := func(phase int) {
-		took, c := joinTime(ctx, t, r, "elsewhere", "visitor")
-		elsewhere[phase] = append(elsewhere[phase], took)
+		took, c := joinTime(ctx, t, r, "elsewhere", "visitor", signalOnly)
+		elsewhere[phase] = append(elsewhere[phase], took.response)
 		c.Close()
 	}
 	every := within / 50
@@ -94,8 +110,12 @@ func crowd(t testing.TB, size int, within time.Duration) {
 	}
 
 	var mu sync.Mutex
-	var times []time.Duration
+	var responses, connected []time.Duration
 	var clients []*client.Client
+	var used time.Duration
+	if r.cpu != nil {
+		used = -r.cpu()
+	}
 	var joining sync.WaitGroup
 	done := make(chan struct{})
 	joining.Go(func() {
@@ -114,13 +134,16 @@ func crowd(t testing.TB, size int, within time.Duration) {
 	for i := range size {
 		<-arrivals.C
 		crowd.Go(func() {
-			took, c := joinTime(ctx, t, r, "room", fmt.Sprint("guest ", i))
+			took, c := joinTime(ctx, t, r, "room", fmt.Sprint("guest ", i), change)
 			mu.Lock()
 			defer mu.Unlock()
-			times, clients = append(times, took), append(clients, c)
+			responses, connected, clients = append(responses, took.response), append(connected, took.connected), append(clients, c)
 		})
 	}
 	crowd.Wait()
+	if r.cpu != nil {
+		used += r.cpu()
+	}
 	close(done)
 	joining.Wait()
 
@@ -128,8 +151,10 @@ func crowd(t testing.TB, size int, within time.Duration) {
 	wait(ctx, t, speaker, "the crowd", func(s client.State) bool { return len(s.Participants) == size+1 })
 	wait(ctx, t, clients[0], "the crowd", func(s client.State) bool { return len(s.Participants) == size+1 })
 	hears(ctx, t, track, 's', 20)
-	if n := len(r.sig.Participants("room")); n != size+2 {
-		t.Errorf("%d are in the room, want %d", n, size+2)
+	if r.sig != nil {
+		if n := len(r.sig.Participants("room")); n != size+2 {
+			t.Errorf("%d are in the room, want %d", n, size+2)
+		}
 	}
 	var leaving sync.WaitGroup
 	for _, c := range clients {
@@ -145,10 +170,16 @@ func crowd(t testing.TB, size int, within time.Duration) {
 			}
 		}
 	}
-	report("join", times)
+	report("join", responses)
+	report("connected", connected)
 	report("before", elsewhere[0])
 	report("meanwhile", elsewhere[1])
+	if b, ok := t.(*testing.B); ok && used > 0 {
+		b.ReportMetric(used.Seconds()*1e3/float64(size), "server-cpu-ms/join")
+	}
 }
 
 // TestACrowdJoins: what the benchmark measures, for fewer and without the measuring.
-func TestACrowdJoins(t *testing.T) { crowd(t, 60, 600*time.Millisecond) }
+func TestACrowdJoins(t *testing.T) {
+	crowd(t, newTestRooms(t, unhurried), 60, 600*time.Millisecond, signalOnly)
+}

@@ -36,9 +36,11 @@ const (
 type testRooms struct {
 	t    testing.TB
 	url  string
-	sig  *signaling.Server
+	sig  *signaling.Server // nil in a process of its own
 	sfu  *sfu.Server
 	room string // that join joins
+	// cpu is the CPU time so far of a server in a process of its own, nil otherwise.
+	cpu func() time.Duration
 }
 
 // in returns r for a test that has a room of its own.

@@ -46,6 +46,9 @@ type Config struct {
 	SignalOnly bool
 	// RelayOnly lets ICE use relay candidates alone.
 	RelayOnly bool
+	// Eager nominates a path within milliseconds once a check of it has succeeded, as browsers do, instead of after Pion's
+	// 200 ms, and goes on to check it as often: for measurements of joins.
+	Eager bool
 	// Codecs registers what the client supports; nil: what Pion does by default.
 	Codecs func(*webrtc.MediaEngine) error
 	// Engine may change Pion's settings, for a virtual network for instance.

@@ -23,6 +23,9 @@ type transport struct {
 	pending []webrtc.ICECandidateInit // until there is a remote description
 }
 
+// eagerChecks is how often a client that is Eager looks at its checks.
+const eagerChecks = 5 * time.Millisecond
+
 // Labels of the data channels, fixed by the contract.
 const (
 	reliableLabel = "_reliable"
@@ -52,6 +55,12 @@ func (c *Client) makeTransports() error {
 		return fmt.Errorf("register interceptors: %w", err)
 	}
 	engine := webrtc.SettingEngine{}
+	if c.cfg.Eager {
+		// Pion's agent looks at its checks as often as the shortest of its times says. One that is not answered in time fails
+		// after so many.
+		engine.SetICETimeouts(5*time.Second, eagerChecks, 2*time.Second)
+		engine.SetICEMaxBindingRequests(uint16(5 * time.Second / eagerChecks))
+	}
 	if c.cfg.Engine != nil {
 		c.cfg.Engine(&engine)
 	}

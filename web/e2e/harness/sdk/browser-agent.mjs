@@ -10,6 +10,7 @@ import { ExternalE2EEKeyProvider, Room, RoomEvent, RpcError, Track, VideoQuality
 
 const CAMERA = { width: 960, height: 540, frameRate: 10 };
 const qualities = { low: VideoQuality.LOW, medium: VideoQuality.MEDIUM, high: VideoQuality.HIGH };
+const FOURIER = 4096; // samples
 
 /** What was written to the server's signaling, as text: its address, and each message. */
 window.sentOverSignal = [];
@@ -50,6 +51,36 @@ function randomBytes(size) {
   for (let at = 0; at < size; at += 65_536) crypto.getRandomValues(bytes.subarray(at, at + 65_536)); // its limit per call
   return bytes;
 }
+
+/** The senders of an own track: one for each codec. */
+function sendersOf(source) {
+  const { track } = mine(source);
+  return [track.sender, ...[...(track.simulcastCodecs?.values() ?? [])].map(({ sender }) => sender)].filter(Boolean);
+}
+
+/** The entries of a type in a statistics report, each with the format that its codec has in the description. */
+function entries(report, type) {
+  const list = report ? [...report.values()].filter((entry) => entry.type === type) : [];
+  return list.map((entry) => ({ mime: report.get(entry.codecId)?.mimeType ?? '', ...entry }));
+}
+
+/** A sound of one tone in Hz, or of one on the left and one on the right; its volume can be changed. */
+function soundOf(tones) {
+  const context = new AudioContext();
+  const channels = context.createChannelMerger(tones.length);
+  const volume = new GainNode(context, { gain: 0.3 });
+  const out = new MediaStreamAudioDestinationNode(context, { channelCount: tones.length, channelCountMode: 'explicit' });
+  tones.forEach((frequency, side) => {
+    const tone = new OscillatorNode(context, { frequency });
+    tone.connect(channels, 0, side);
+    tone.start();
+  });
+  channels.connect(volume).connect(out);
+  return { track: out.stream.getAudioTracks()[0], volume };
+}
+
+/** Of the sound that is published by publishSound. */
+let volume = null;
 
 /** Notes what the room tells, and plays what arrives. */
 function follow() {
@@ -102,10 +133,13 @@ const personOf = (participant) => ({
 });
 
 const operations = {
-  /** @param {{single?: boolean, key?: string}} options key: the passphrase of an end-to-end encrypted room */
-  async join(url, token, { single, key } = {}) {
+  /**
+   * @param {{single?: boolean, key?: string, dynacast?: boolean}} options key: the passphrase of an end-to-end encrypted
+   *   room; dynacast: don't encode what nobody watches
+   */
+  async join(url, token, { single, key, dynacast = false } = {}) {
     got = { events: [], data: [], texts: [], files: [] };
-    const options = {};
+    const options = { dynacast };
     if (single !== undefined) options.singlePeerConnection = single;
     if (key !== undefined) {
       const keyProvider = new ExternalE2EEKeyProvider();
@@ -119,6 +153,21 @@ const operations = {
   },
 
   leave: () => room?.disconnect(),
+
+  /** Lets the peer connections to come receive no video format but these, such as video/VP8, as a lesser browser would. */
+  receivesOnly(mimes) {
+    const takes = ({ mimeType }) => [...mimes, 'video/rtx'].includes(mimeType);
+    const formats = RTCRtpReceiver.getCapabilities('video').codecs.filter(takes);
+    for (const describe of ['createOffer', 'createAnswer']) {
+      const native = RTCPeerConnection.prototype[describe];
+      RTCPeerConnection.prototype[describe] = function (...args) {
+        for (const transceiver of this.getTransceivers()) {
+          if (transceiver.receiver.track.kind === 'video') transceiver.setCodecPreferences(formats);
+        }
+        return native.apply(this, args);
+      };
+    }
+  },
 
   /** Joins anew and leaves: how many ms passed until the room connected, until somebody's video was subscribed, and until its first frame was decoded. */
   async timeJoin(url, token, { single }) {
@@ -147,12 +196,24 @@ const operations = {
     }
   },
 
-  async publish(source) {
-    if (source === Track.Source.Microphone) await me().setMicrophoneEnabled(true);
-    else if (source === Track.Source.Camera) await me().setCameraEnabled(true, { resolution: CAMERA });
-    else await me().setScreenShareEnabled(true);
+  /** @param {object} [options] the SDK's own, such as {videoCodec: 'vp9'} */
+  async publish(source, options) {
+    if (source === Track.Source.Microphone) await me().setMicrophoneEnabled(true, undefined, options);
+    else if (source === Track.Source.Camera) await me().setCameraEnabled(true, { resolution: CAMERA }, options);
+    else await me().setScreenShareEnabled(true, undefined, options);
     return mine(source).trackSid;
   },
+
+  /** Publishes a tone as the microphone, or two: one on the left, one on the right. */
+  async publishSound(tones, options) {
+    const sound = soundOf(tones);
+    volume = sound.volume;
+    const { trackSid } = await me().publishTrack(sound.track, { source: Track.Source.Microphone, ...options });
+    return trackSid;
+  },
+
+  /** Makes the sound that is published silent. */
+  quiet: () => void (volume.gain.value = 0),
 
   /** Publishes again what the server ended. */
   async republish(source) {
@@ -199,6 +260,52 @@ const operations = {
   },
 
   quality: (identity, source, quality) => theirs(identity, source).setVideoQuality(qualities[quality]),
+  dimensions: (identity, source, width, height) => theirs(identity, source).setVideoDimensions({ width, height }),
+  fps: (identity, source, fps) => theirs(identity, source).setVideoFPS(fps),
+  subscribe: (identity, source, wanted) => theirs(identity, source).setSubscribed(wanted),
+
+  /** Every encoding of an own track, in each codec that it is sent in: what it is, and how many frames or packets went out. */
+  async sent(source) {
+    const reports = await Promise.all(sendersOf(source).map((sender) => sender.getStats()));
+    return reports
+      .flatMap((report) => entries(report, 'outbound-rtp'))
+      .map(({ mime, rid = '', active, scalabilityMode = '', frameWidth = 0, framesEncoded = 0, packetsSent = 0 }) => ({
+        mime, rid, active, scalabilityMode, width: frameWidth, frames: framesEncoded, packets: packetsSent,
+      }));
+  },
+
+  /** The formats that the other side wants an own track in, the best one first. */
+  agreed: (source) => sendersOf(source).map((sender) => sender.getParameters().codecs.map(({ mimeType }) => mimeType)),
+
+  /** What comes of somebody's track, null while nothing does. discarded: packets, or blocks of RED, whose sound was there already. */
+  async received(identity, source) {
+    const report = await theirs(identity, source).track?.receiver?.getStats();
+    const [inbound] = entries(report, 'inbound-rtp');
+    if (!inbound) return null;
+    const { mime, frameWidth = 0, framesDecoded = 0, packetsReceived = 0, packetsDiscarded = 0 } = inbound;
+    return { mime, width: frameWidth, frames: framesDecoded, packets: packetsReceived, discarded: packetsDiscarded };
+  },
+
+  /** The strongest frequencies, in Hz, on the left and on the right of somebody's microphone. */
+  async sides(identity) {
+    const context = new AudioContext();
+    const input = context.createMediaStreamSource(new MediaStream([theirs(identity, Track.Source.Microphone).track.mediaStreamTrack]));
+    const sides = context.createChannelSplitter(2);
+    const ears = [0, 1].map((side) => {
+      const ear = new AnalyserNode(context, { fftSize: FOURIER, smoothingTimeConstant: 0 });
+      sides.connect(ear, side);
+      return ear;
+    });
+    input.connect(sides);
+    const levels = new Float32Array(FOURIER / 2);
+    await new Promise((resolve) => setTimeout(resolve, (2 * FOURIER * 1000) / context.sampleRate)); // what is listened to
+    const heard = ears.map((ear) => {
+      ear.getFloatFrequencyData(levels);
+      return (levels.indexOf(Math.max(...levels)) * context.sampleRate) / FOURIER;
+    });
+    await context.close();
+    return heard;
+  },
 
   view: () => ({
     state: room.state,

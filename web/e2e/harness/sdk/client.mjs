@@ -63,10 +63,11 @@ class Client {
 
   /** Waits until what the room looks like from here satisfies `so`; that view. */
   async until(what, so, patience = PATIENCE) {
-    return this.#poll(what, () => this.view(), so, patience, 50);
+    return this.poll(what, () => this.view(), so, patience);
   }
 
-  async #poll(what, ask, so, patience, every) {
+  /** Asks until the answer satisfies `so`; that answer. */
+  async poll(what, ask, so, patience = PATIENCE, every = 50) {
     const end = Date.now() + patience;
     for (;;) {
       const answer = await ask();
@@ -85,7 +86,7 @@ class Client {
   /** As sees, of what is looked at already, since a time of now(). */
   async seesOn(other, source, { frames = 10, patience = PATIENCE, width = () => true, since }) {
     const id = source === 'camera' ? other.id : screenOf(other.id).id;
-    const seen = await this.#poll(
+    const seen = await this.poll(
       `${frames} frames of ${other.name}'s ${source}`,
       () => this.do('seen', other.identity, source, since),
       ({ ids, sizes }) => (ids[id] ?? 0) >= frames && width(Number(sizes.at(-1).split('x')[0])),
@@ -106,7 +107,7 @@ class Client {
 
   async hearsOn(other, { samples = 8, patience = PATIENCE, since }) {
     const tone = String(toneOf(other.id));
-    const heard = await this.#poll(
+    const heard = await this.poll(
       `${tone} Hz of ${other.name}`,
       () => this.do('heard', other.identity, 'microphone', since),
       ({ tones }) => (tones[tone] ?? 0) >= samples,
