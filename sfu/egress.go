@@ -65,6 +65,8 @@ type extensionIDs struct {
 	mid, rid, repairedRid, transport, abs, level, orientation, dependency uint8
 	// wide: one of those that we send needs the two-byte form.
 	wide bool
+	// noVoice: the V bit beside the audio level means nothing.
+	noVoice bool
 }
 
 func extensionIDsOf(s *section) extensionIDs {
@@ -78,6 +80,7 @@ func extensionIDsOf(s *section) extensionIDs {
 	if s.mixed {
 		ids.dependency = s.extensions[codec.URIDependency]
 	}
+	ids.noVoice = s.noVoice
 	ids.wide = max(ids.transport, ids.abs, ids.level, ids.orientation, ids.dependency) > maxOneByteID
 	return ids
 }

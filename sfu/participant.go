@@ -22,6 +22,8 @@ type ParticipantConfig struct {
 	FullICE bool
 	// FixedCodec: the participant doesn't follow a track into another codec on the same m-line; it gets a new one.
 	FixedCodec bool
+	// Voices is how many microphones it takes at a time: see [Participant.SetVoices].
+	Voices int
 	// Notify is called for each event, one at a time and in order. It must neither block nor call the participant.
 	Notify func(Event)
 }
@@ -38,6 +40,7 @@ type Participant struct {
 	channels  atomic.Int64 // data channels the client opened
 	badRTCP   atomic.Uint64
 	roundTrip atomic.Int64 // smoothed, 0 = unknown
+	voices    atomic.Int32 // see SetVoices
 
 	// transports by target; the publisher's is made by the first offer.
 	transports [2]atomic.Pointer[transport]
@@ -80,6 +83,7 @@ func (s *Server) Join(cfg ParticipantConfig) (*Participant, error) {
 	p := &Participant{server: s, cfg: cfg, log: s.log.With("room", cfg.Room, "participant", cfg.ID),
 		tracks: newAnnounced(), subs: map[string]*subscription{}, bySSRC: map[uint32]*subscription{}, done: make(chan struct{})}
 	p.nego.p = p
+	p.SetVoices(cfg.Voices)
 	p.reports = newAlarm(s.now, p.sendReports)
 	if err := s.enter(p); err != nil {
 		return nil, err

@@ -111,7 +111,7 @@ func (st *stage) subscribe(pub *publication, id string, s section, delay time.Du
 	e := newEgress(r, delay, st.server.now)
 	e.start()
 	st.t.Cleanup(e.close)
-	sub := &subscription{p: st.participant(id), pub: pub, settings: SubscriptionSettings{Quality: 2}}
+	sub := &subscription{p: st.participant(id), pub: pub, room: st.room, settings: SubscriptionSettings{Quality: 2}}
 	pub.want(sub)
 	if err := sub.establish(e, &s, 1000, 2000); err != nil {
 		st.t.Fatal(err)

@@ -5,12 +5,23 @@ import (
 
 	"anytime/sfu/codec"
 	"anytime/sfu/forward"
+	"anytime/sfu/speakers"
 )
 
 // Stats is a snapshot of a server.
 type Stats struct {
 	Rooms        int
 	Participants []ParticipantStats
+	// Voices are the rooms in which microphones are open. HeldBack counts the packets of microphones that were held back, in
+	// rooms that have ended too.
+	Voices   []VoicesStats
+	HeldBack uint64
+}
+
+// VoicesStats tells of the choice of microphones in one room.
+type VoicesStats struct {
+	Room string
+	speakers.LoudestCounts
 }
 
 // ParticipantStats is a snapshot of one participant.
@@ -42,6 +53,8 @@ type PublicationStats struct {
 	TrackID, MimeType string
 	Kind              Kind
 	Muted             bool
+	// HeldBack counts packets of audio that nobody got because others were louder.
+	HeldBack uint64
 	// Layers holds the layers that have been received, by index; the others are zero.
 	Layers [forward.MaxLayers]LayerStats
 }
@@ -94,9 +107,13 @@ func (s *Server) Stats() Stats {
 	for _, r := range s.rooms {
 		rooms = append(rooms, r)
 	}
+	out := Stats{Rooms: len(rooms), HeldBack: s.heldBack}
 	s.mu.Unlock()
-	out := Stats{Rooms: len(rooms)}
 	for _, r := range rooms {
+		if v := r.voices(); v.Open+v.Exempt > 0 || v.Gated > 0 {
+			out.Voices = append(out.Voices, VoicesStats{Room: r.name, LoudestCounts: v})
+			out.HeldBack += v.Gated
+		}
 		for _, p := range r.list() {
 			out.Participants = append(out.Participants, p.Stats())
 		}
@@ -150,7 +167,7 @@ func (t *transport) snapshot() TransportStats {
 
 func (pub *publication) snapshot(now time.Duration) PublicationStats {
 	pub.mu.Lock()
-	out := PublicationStats{TrackID: pub.id, Kind: pub.cfg.Kind, Muted: pub.muted.Load()}
+	out := PublicationStats{TrackID: pub.id, Kind: pub.cfg.Kind, Muted: pub.muted.Load(), HeldBack: pub.voice.heldBack.Load()}
 	if pub.ready {
 		out.MimeType = pub.format.kind.String()
 	}

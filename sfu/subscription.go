@@ -37,8 +37,9 @@ const (
 // subscription is one participant's receiving of one track. From Subscribe it waits for a codec of the publication, for an
 // m-line, for the answer to it and for the transport; then it is fed.
 type subscription struct {
-	p   *Participant
-	pub *publication // the track: its first codec
+	p    *Participant
+	pub  *publication // the track: its first codec
+	room *room        // in which it was found
 	// line is the m-line, nil before the first offer. Guarded by the participant's negotiation.
 	line *line
 	// order counts the participant's subscriptions. stalled: the client was told that there is no m-line for it; guarded
@@ -86,7 +87,10 @@ type stream struct {
 	first   forward.Config
 	// announced: padding has gone ahead of the first packet.
 	announced bool
-	main      uint8 // the publisher's payload type of the codec being forwarded
+	reported  uint32 // packets, as in the latest sender report
+	main      uint8  // the publisher's payload type of the codec being forwarded
+	// heard is that of the latest fresh packet of audio that was passed, 0 after a hush; see [stream.hears].
+	heard uint64
 }
 
 // format is how a publisher's payload type is sent to one subscriber.
@@ -206,8 +210,8 @@ func formatFor(n *section, in payload, all []payload, encrypted bool) (format, b
 }
 
 // forward decides on one received packet of a codec and sends it. It is called for every packet of every layer, from the
-// goroutine that received it.
-func (s *subscription) forward(pub *publication, p *packet) {
+// goroutine that received it; of audio, for those that aren't held back and the first that is, with hush set.
+func (s *subscription) forward(pub *publication, p *packet, hush bool) {
 	s.mu.Lock()
 	st := s.out
 	if st == nil || s.ended || pub != st.source && pub != st.next {
@@ -215,7 +219,7 @@ func (s *subscription) forward(pub *publication, p *packet) {
 		return
 	}
 	f := st.formats[p.pt]
-	if f.pt == 0 {
+	if f.pt == 0 || hush && pub != st.source || pub == st.source && pub.cfg.Kind == Audio && !st.hears(p, hush) {
 		s.mu.Unlock()
 		return
 	}
@@ -228,6 +232,7 @@ func (s *subscription) forward(pub *publication, p *packet) {
 	if d.Action != forward.Drop && pub == st.source {
 		sent := d.Sent(&p.forward)
 		sent.Layer |= uint8(pub.index) << layerBits
+		sent.Hush = hush
 		if st.render(&sent, p, f) {
 			if st.stamps != nil {
 				m := &st.stamps[int(d.Sequence)%len(st.stamps)]
@@ -308,6 +313,8 @@ func (st *stream) render(sent *history.SentPacket, p *packet, f format) bool {
 		return true
 	}
 	switch {
+	case sent.Hush:
+		return st.hush(p, f)
 	case f.unwrap:
 		_, at, err := codec.REDPrimary(o.payload)
 		if err != nil || at == len(o.payload) {
@@ -519,6 +526,11 @@ func (s *subscription) report(now time.Duration, wall time.Time) (out []rtcp.Pac
 	if st == nil || s.ended || st.packets == 0 || st.source == nil {
 		return nil, false
 	}
+	// RFC 3550 section 6.4: those report as senders that have sent since their last reports. In a room of many microphones
+	// that are subscribed to, few do.
+	if s.pub.cfg.Kind == Audio && st.packets == st.reported {
+		return nil, false
+	}
 	current := st.forwarder.Current()
 	if current < 0 {
 		return nil, false
@@ -527,6 +539,7 @@ func (s *subscription) report(now time.Duration, wall time.Time) (out []rtcp.Pac
 	if !ok {
 		return nil, false
 	}
+	st.reported = st.packets
 	return []rtcp.Packet{
 		&rtcp.SenderReport{SSRC: st.ssrc, NTPTime: forward.NTP(wall), RTPTime: rtp, PacketCount: st.packets, OctetCount: st.octets},
 		&rtcp.SourceDescription{Chunks: []rtcp.SourceDescriptionChunk{{Source: st.ssrc,

@@ -36,12 +36,22 @@ func (n *node) figures() []metric {
 		publications += len(p.Publications)
 		subscriptions += len(p.Subscriptions)
 	}
+	large := 0
+	for _, v := range media.Voices {
+		if v.Gating {
+			large++
+		}
+	}
 	list := []metric{
 		{name: "rooms", help: "Rooms with somebody in them.", value: float64(media.Rooms)},
 		{name: "participants", help: "Participants in rooms.", value: float64(len(media.Participants))},
 		{name: "publications", help: "Tracks published.", value: float64(publications)},
 		{name: "subscriptions", help: "Tracks forwarded, one for each that receives.", value: float64(subscriptions)},
 	}
+	list = append(list,
+		metric{name: "rooms_choosing_voices", help: "Rooms with so many open microphones that only the loudest are forwarded.", value: float64(large)},
+		metric{name: "voices_held_back_total", help: "Packets of microphones that were held back there.", value: float64(media.HeldBack), grows: true},
+	)
 	if n.webhooks != nil {
 		told := n.webhooks.Stats()
 		list = append(list,
