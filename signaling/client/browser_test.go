@@ -148,21 +148,26 @@ func TestBrowserCrowd(t *testing.T) {
 	}
 }
 
-// crowdSound is what microphone i sends as its k-th frame of 20 ms.
-func crowdSound(i, k int) (payload []byte, level uint8, voice bool) {
+// crowdTalks reports whether microphone i of the crowd talks in frame k.
+func crowdTalks(i, k int) bool {
 	const talkers, turn = 12, 150
+	who, at := k/turn, k%turn
+	return i == who%talkers && at%50 < 43 || i == (who+5)%talkers && at >= 50 && at < 90 // they breathe
+}
+
+// crowdSound is what microphone i of the crowd sends as its k-th frame of 20 ms.
+func crowdSound(i, k int) (payload []byte, level uint8, voice bool) {
 	rnd := rand.New(rand.NewPCG(uint64(i), uint64(k)))
-	t, at := k/turn, k%turn
 	switch {
-	case i == t%talkers && at%50 < 43, i == (t+5)%talkers && at >= 50 && at < 90: // they breathe
+	case crowdTalks(i, k):
 		level = 24 + uint8(rnd.IntN(6))
-		if at%9 >= 6 { // between syllables
+		if k%9 >= 6 { // between syllables
 			level = 42
 		}
 		payload = make([]byte, 80)
 		voice = true
-	case i%3 == 0: // discontinuous transmission
-		if k%20 != 0 {
+	case i%3 == 0: // discontinuous transmission: it begins with a frame that has nothing in it, and one follows every 400 ms
+		if k%20 != 0 && !crowdTalks(i, k-1) {
 			return nil, 0, false
 		}
 		return []byte{0xf8}, 127, false
