@@ -78,6 +78,7 @@ type stream struct {
 	// stamps let a packet be sent again bit for bit where there is no RTX; see [subscription.resend].
 	stamps  []stamp
 	nack    bool
+	recalls int // packets that sent and stamps hold, see remember
 	cname   string
 	clock   uint32
 	prefix  [maxPrefix]byte
@@ -129,12 +130,7 @@ func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) err
 	if rtx && repair != 0 {
 		st.repair = repair
 	}
-	if st.nack {
-		st.sent = history.NewSent(size)
-		if st.repair == 0 {
-			st.stamps = make([]stamp, size)
-		}
-	}
+	st.recalls = size
 	st.first = forward.Config{Sequence: uint16(rand.Uint32()), Timestamp: rand.Uint32()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -234,6 +230,7 @@ func (s *subscription) forward(pub *publication, p *packet, hush bool) {
 		sent.Layer |= uint8(pub.index) << layerBits
 		sent.Hush = hush
 		if st.render(&sent, p, f) {
+			st.remember()
 			if st.stamps != nil {
 				m := &st.stamps[int(d.Sequence)%len(st.stamps)]
 				*m = stamp{sequence: d.Sequence, used: true}
@@ -263,6 +260,17 @@ func (s *subscription) forward(pub *publication, p *packet, hush bool) {
 		if l := pub.layers[d.KeyframeLayer].Load(); l != nil {
 			l.requestKeyframe(p.forward.Arrival)
 		}
+	}
+}
+
+// remember makes room for what has been sent, with the first packet: in a room of many microphones most streams never send.
+func (st *stream) remember() {
+	if !st.nack || st.sent != nil {
+		return
+	}
+	st.sent = history.NewSent(st.recalls)
+	if st.repair == 0 {
+		st.stamps = make([]stamp, st.recalls)
 	}
 }
 
