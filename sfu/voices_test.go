@@ -498,6 +498,14 @@ func TestVoicesAreOfTheirRoom(t *testing.T) {
 	if v := other.voices(); v.Open != 12 {
 		t.Errorf("ended: %+v", v)
 	}
+	// What was counted outlives the room.
+	before := st.server.Stats()
+	st.server.mu.Lock()
+	st.server.forsake(other, 0)
+	st.server.mu.Unlock()
+	if after := st.server.Stats(); before.HeldBack == 0 || after.HeldBack != before.HeldBack || len(after.Voices) != len(before.Voices)-1 {
+		t.Errorf("%d held back in %+v, then %d in %+v", before.HeldBack, before.Voices, after.HeldBack, after.Voices)
+	}
 }
 
 // Sender reports are of those who send: with so many streams that don't, they would grow with the square of the room.
