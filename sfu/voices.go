@@ -164,8 +164,11 @@ func (st *stream) hears(p *packet, hush bool) bool {
 	case !p.fresh:
 		return st.heard == p.heard // it belongs to what is being heard
 	case hush:
-		if st.heard == 0 || st.heard+1 != p.heard || st.forwarder.Current() < 0 || st.source.cfg.Encrypted {
+		if st.heard == 0 || st.heard+1 != p.heard || st.forwarder.Current() < 0 {
 			return false
+		}
+		if st.source.cfg.Encrypted || p.kind != codec.Opus && p.kind != codec.RED {
+			return false // what the decoder would take for silence can't be made
 		}
 		st.heard = 0
 		return true
