@@ -86,8 +86,9 @@ type stream struct {
 	packets uint32   // as sender reports count
 	octets  uint32
 	first   forward.Config
-	// announced: padding has gone ahead of the first packet.
+	// announced: padding has gone ahead of the first packet, in so many packets.
 	announced bool
+	padding   uint8
 	reported  uint32 // packets, as in the latest sender report
 	main      uint8  // the publisher's payload type of the codec being forwarded
 	// heard is that of the latest fresh packet of audio that was passed, 0 after a hush; see [stream.hears].
@@ -288,8 +289,9 @@ func (st *stream) await(p *packet) forward.Decision {
 // silentPackets is how many padding packets announce a track that sends nothing yet.
 const silentPackets = 3
 
-// announce sends a few padding-only packets in front of the first packet, for receivers that tell their user of a track
-// only when a packet of it has come.
+// announce sends a padding-only packet in front of the first packet, for receivers that tell their user of a track only when
+// a packet of it has come. The sweep repeats it. All at once they would be too much for a receiver's socket that subscribes to
+// a hundred tracks.
 func (s *subscription) announce() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -297,12 +299,12 @@ func (s *subscription) announce() {
 	if st == nil || s.ended || st.packets > 0 || st.announced || st.source == nil {
 		return
 	}
-	st.announced = true
-	for i := range uint16(silentPackets) {
-		st.packet = outgoing{ssrc: st.ssrc, timestamp: st.first.Timestamp - 1, sequence: st.first.Sequence - silentPackets + i,
-			pt: st.formats[st.main].pt, ids: &st.ids, fill: true, closes: true}
-		st.egress.send(&st.packet)
-	}
+	sequence, timestamp := st.forwarder.Announce()
+	st.packet = outgoing{ssrc: st.ssrc, timestamp: timestamp, sequence: sequence,
+		pt: st.formats[st.main].pt, ids: &st.ids, fill: true, closes: true}
+	st.egress.send(&st.packet)
+	st.padding++
+	st.announced = st.padding == silentPackets
 }
 
 // render fills st.packet with p as it is, or was, sent.

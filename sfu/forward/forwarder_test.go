@@ -153,6 +153,16 @@ func TestWithheldIsAPause(t *testing.T) {
 	}
 }
 
+func TestAnnouncedStreamGoesOn(t *testing.T) {
+	f := New(Config{Kind: codec.Opus, Sequence: 65535, Timestamp: 70})
+	for _, want := range []uint16{65535, 0} {
+		if sequence, timestamp := f.Announce(); sequence != want || timestamp != 69 {
+			t.Fatalf("announced by %d at %d, want %d at 69", sequence, timestamp, want)
+		}
+	}
+	want(t, f.Forward(audio(500, 9600, 0)), Send, 1, 70)
+}
+
 func TestLossKeepsRoom(t *testing.T) {
 	f := newVideo()
 	f.SetTarget(0, AllTemporal)
