@@ -16,7 +16,7 @@ type hall struct {
 	*stage
 	now     time.Duration
 	cameras []*camera
-	voices  []*microphone
+	voices  []*singer
 	viewers []*viewer
 	frames  int
 	each    func() // before every frame
@@ -129,17 +129,17 @@ func (c *camera) send(n int, now time.Duration) {
 	}
 }
 
-// microphone publishes audio of 32 kbit/s.
-type microphone struct {
+// singer publishes audio of 32 kbit/s.
+type singer struct {
 	p    *Participant
 	in   *ingest
 	pub  *publication
 	feed feed
 }
 
-func (h *hall) microphone(id string) *microphone {
+func (h *hall) microphone(id string) *singer {
 	h.t.Helper()
-	v := &microphone{feed: feed{ssrc: 5, pt: 111, mid: "0"}}
+	v := &singer{feed: feed{ssrc: 5, pt: 111, mid: "0"}}
 	v.p, v.in, _ = h.newcomer("PA_" + id)
 	v.pub = h.announce(v.p, v.in, PublicationConfig{ID: "TR_" + id, CID: "cid-0", Kind: Audio}, audioSection("0"))
 	h.voices = append(h.voices, v)
@@ -174,7 +174,7 @@ func (v *viewer) unknown() *viewer {
 
 func (v *viewer) watch(pub *publication, set SubscriptionSettings) *subscription {
 	v.h.t.Helper()
-	s := &subscription{p: v.p, pub: pub, settings: set}
+	s := &subscription{p: v.p, pub: pub, room: v.p.room, settings: set}
 	line := videoSection("0")
 	switch {
 	case pub.cfg.Kind == Audio:

@@ -177,7 +177,7 @@ func withDownlink(t *testing.T, s section, k *narrow, f func(t *testing.T, d *do
 		d.down.back = &returns{find: d.p.subscriptionOf, transport: d.down.transportFeedback, bitrate: d.down.estimated, out: e}
 		d.p.transports[Subscriber].Store(d.down)
 		defer func() { e.close(); d.p.reports.stop() }()
-		d.sub = &subscription{p: d.p, pub: video, settings: SubscriptionSettings{Quality: 2}}
+		d.sub = &subscription{p: d.p, pub: video, room: st.room, settings: SubscriptionSettings{Quality: 2}}
 		d.p.subs["TR_v"] = d.sub
 		video.want(d.sub)
 		if err := d.sub.establish(e, &s, 1000, 2000); err != nil {
@@ -498,7 +498,7 @@ func TestKeyframeIsSmoothed(t *testing.T) {
 	withDownlink(t, pacedSection(true), k, func(t *testing.T, d *downlink) {
 		audio := d.publish("TR_a", Audio, audioSection("1"))
 		a := audioSection("1")
-		listening := &subscription{p: d.p, pub: audio}
+		listening := &subscription{p: d.p, pub: audio, room: d.room}
 		audio.want(listening)
 		if err := listening.establish(d.down.out, &a, 3000, 0); err != nil {
 			t.Fatal(err)
@@ -627,7 +627,7 @@ func pacedSubscribers(st *stage, pub *publication, n int, bits int64, clock func
 		e.owner = p
 		st.t.Cleanup(e.close)
 		s := pacedSection(true)
-		sub := &subscription{p: p, pub: pub, settings: SubscriptionSettings{Quality: 2}}
+		sub := &subscription{p: p, pub: pub, room: st.room, settings: SubscriptionSettings{Quality: 2}}
 		pub.want(sub)
 		if err := sub.establish(e, &s, 1000, 2000); err != nil {
 			st.t.Fatal(err)
@@ -716,7 +716,7 @@ func FuzzFeedback(f *testing.F) {
 		e.start()
 		ids := extensionIDsOf(&s)
 		for i := range n % 64 {
-			e.send(&outgoing{ssrc: 1000, sequence: i, pt: 96, ids: &ids, fill: true, closes: true, class: voice})
+			e.send(&outgoing{ssrc: 1000, sequence: i, pt: 96, ids: &ids, fill: true, closes: true, class: sound})
 		}
 		r := returns{find: p.subscriptionOf, transport: func(int, int) {}, bitrate: func(float64) {}, out: e}
 		now := st.server.now()

@@ -43,6 +43,7 @@ type section struct {
 	payloads           []payload
 	extensions         map[string]uint8 // URI → id
 	mixed              bool             // a=extmap-allow-mixed
+	noVoice            bool             // the audio level extension's V bit isn't used
 	stream, track      string           // msid
 	ssrcs              []uint32
 	groups             []ssrcGroup
@@ -335,6 +336,10 @@ func (s *section) extmap(value string) {
 		return
 	}
 	s.extensions[f[1]] = uint8(n)
+	// RFC 6464 section 4: "vad=on" or "vad=off" may follow; "if it is not specified, the default is vad=on".
+	if f[1] == codec.URIAudioLevel {
+		s.noVoice = slices.Contains(f[2:], "vad=off")
+	}
 }
 
 func (s *section) ssrc(value string) error {
@@ -382,6 +387,7 @@ func negotiated(sender, receiver *section) section {
 	out.extensions = make(map[string]uint8, len(receiver.extensions))
 	out.mixed = sender.mixed && receiver.mixed
 	out.ccfb = sender.ccfb && receiver.ccfb
+	out.noVoice = sender.noVoice || receiver.noVoice
 	for uri, id := range receiver.extensions {
 		// RFC 8285 section 4.2: the one-byte form has room for ids up to 14.
 		if sender.extensions[uri] == id && (id <= maxOneByteID || out.mixed) {

@@ -30,3 +30,26 @@ func TestBundleOnlyIsNotRejected(t *testing.T) {
 		t.Error("a bundle-only m-line doesn't send")
 	}
 }
+
+// RFC 6464 section 4: the V bit beside the audio level counts unless one side says that it doesn't.
+func TestVoiceBitIsTurnedOff(t *testing.T) {
+	line := func(mid, more string) string {
+		return "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:" + mid + "\r\na=sendonly\r\na=rtpmap:111 opus/48000/2\r\n" +
+			"a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level" + more + "\r\n"
+	}
+	sections, err := parseDescription(offerHead + line("0", "") + line("1", " vad=on") + line("2", " vad=off"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := sections[0]
+	for i, want := range []bool{false, false, true} {
+		n := negotiated(&sections[i], &answer)
+		if got := extensionIDsOf(&n); got.level != 1 || got.noVoice != want {
+			t.Errorf("m-line %d: %+v, want off %v", i, got, want)
+		}
+	}
+	answer.noVoice = true
+	if n := negotiated(&sections[0], &answer); !n.noVoice {
+		t.Error("the answer turned it off")
+	}
+}

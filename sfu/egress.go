@@ -48,7 +48,7 @@ type class uint8
 
 const (
 	media   class = iota // video: in order, as the pacer grants
-	voice                // audio never waits
+	sound                // audio never waits
 	repair               // sent again: goes ahead of media
 	padding              // of the pacer's wish: leaves at once, but only while nothing waits
 )
@@ -83,6 +83,8 @@ type extensionIDs struct {
 	mid, rid, repairedRid, transport, abs, level, orientation, dependency uint8
 	// wide: one of those that we send needs the two-byte form.
 	wide bool
+	// noVoice: the V bit beside the audio level means nothing.
+	noVoice bool
 }
 
 func extensionIDsOf(s *section) extensionIDs {
@@ -96,6 +98,7 @@ func extensionIDsOf(s *section) extensionIDs {
 	if s.mixed {
 		ids.dependency = s.extensions[codec.URIDependency]
 	}
+	ids.noVoice = s.noVoice
 	ids.wide = max(ids.transport, ids.abs, ids.level, ids.orientation, ids.dependency) > maxOneByteID
 	return ids
 }
@@ -191,7 +194,7 @@ func (e *egress) send(o *outgoing) bool {
 				return false
 			}
 			fallthrough
-		case voice:
+		case sound:
 			e.run[0], e.n = newSlot(o), 1
 			e.flush(e.clock())
 			return true

@@ -116,7 +116,7 @@ func (s *subscription) follow(bound codecBits, common int, now time.Duration) (r
 		s.mu.Lock()
 		s.pause.expect(now)
 		s.mu.Unlock()
-		if s.pub.muted.Load() || !source.live(now) {
+		if s.pub.muted.Load() || !source.live(now) || s.pub.heldBack(s) {
 			s.announce()
 		}
 	}
@@ -155,7 +155,7 @@ func (s *subscription) demand(bound codecBits, common int, wanted []int8) {
 func (s *subscription) renew() {
 	p := s.p
 	s.mu.Lock()
-	n := &subscription{p: p, pub: s.pub, settings: s.settings, pause: s.pause}
+	n := &subscription{p: p, pub: s.pub, room: s.room, settings: s.settings, pause: s.pause}
 	s.mu.Unlock()
 	p.mu.Lock()
 	if p.closed || p.subs[s.pub.id] != s {

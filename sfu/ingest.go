@@ -262,9 +262,8 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 	if p.forward.Descriptor.Keyframe && pub.cfg.Kind == Video {
 		l.keyframes.came()
 	}
-	if pub.cfg.Kind == Audio && p.hasLevel && !pub.muted.Load() {
-		level, _, _ := codec.ParseAudioLevel(levelBytes[p.level][:])
-		pub.heard(level, pub.length(kind, p.payload()))
+	if pub.cfg.Kind == Audio {
+		pub.hear(p, a.Verdict == history.Late || rtx, !ids.noVoice, at)
 	}
 	first := l.seen.Swap(int64(max(at, 1))) == 0
 	l.missed.Store(0)

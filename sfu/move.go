@@ -4,15 +4,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"anytime/sfu/speakers"
 )
 
-// place is a room in which a publication is found, and the ear that the room's speaker detection has on it.
+// place is a room in which a publication is found, and the ear that the room has on it.
 type place struct {
-	room  *room
-	voice *speakers.Track // audio only
+	room *room
+	ear  *ear // audio only
 }
 
 // Move brings the participant into another room, which is made if need be. Its peer connections and its publications
@@ -124,13 +123,16 @@ func (s *Server) named(name string) *room {
 	if r := s.rooms[name]; r != nil {
 		return r
 	}
-	return newRoom(name)
+	r := newRoom(name)
+	r.loudest = speakers.NewLoudest(s.cfg.Voices)
+	return r
 }
 
 // forsake ends a room in which nobody is left. Called with s.mu held.
 func (s *Server) forsake(r *room, left int) {
 	if left == 0 && s.rooms[r.name] == r {
 		delete(s.rooms, r.name)
+		s.heldBack += r.voices().Gated
 	}
 }
 
@@ -156,10 +158,13 @@ func (pub *publication) appear(r *room) bool {
 	}
 	at := place{room: r}
 	if pub.cfg.Kind == Audio {
-		at.voice = r.listen(pub.owner.cfg.ID)
+		at.ear = r.listen(pub)
 	}
 	list := append(slices.Clone(pub.rooms()), at)
 	pub.places.Store(&list)
+	if pub.cfg.Kind == Audio {
+		r.heed(at.ear, pub) // it may have been muted meanwhile
+	}
 	return true
 }
 
@@ -177,15 +182,8 @@ func (pub *publication) vanish(r *room) {
 
 func (at place) leave(pub *publication) {
 	at.room.removePublication(pub)
-	if at.voice != nil {
-		at.room.unlisten(at.voice)
-	}
-}
-
-// heard tells the rooms how loud a packet of the track is.
-func (pub *publication) heard(level uint8, length time.Duration) {
-	for _, at := range pub.rooms() {
-		at.room.observe(at.voice, level, length)
+	if at.ear != nil {
+		at.room.unlisten(at.ear)
 	}
 }
 

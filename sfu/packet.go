@@ -34,7 +34,11 @@ type packet struct {
 	dependency               []byte // in buf, nil without one
 	// waiting: dependency can't be read before its structure has come. Guarded by the layer.
 	waiting bool
-	size    int
+	// Of audio: fresh tells a new packet from one that is late or has no payload, heard counts the fresh ones of the track, up
+	// to this one.
+	fresh bool
+	heard uint64
+	size  int
 }
 
 var packetPools = [2]sync.Pool{
@@ -52,6 +56,7 @@ func newPacket(b []byte) *packet {
 	p.refs.Store(1)
 	p.size = copy(p.buf, b)
 	p.hasLevel, p.hasOrientation, p.dependency, p.waiting = false, false, nil, false
+	p.fresh, p.heard = false, 0
 	return p
 }
 

@@ -22,6 +22,8 @@ type ParticipantConfig struct {
 	FullICE bool
 	// FixedCodec: the participant doesn't follow a track into another codec on the same m-line; it gets a new one.
 	FixedCodec bool
+	// Voices is how many microphones it takes at a time: see [Participant.SetVoices].
+	Voices int
 	// Notify is called for each event, one at a time and in order. It must neither block nor call the participant.
 	Notify func(Event)
 }
@@ -44,6 +46,7 @@ type Participant struct {
 	roundTrip atomic.Int64 // smoothed, 0 = unknown
 	// estimatedRTT is that of the estimator, 0 = unknown. wanted is what the allocation told it, in bit/s.
 	estimatedRTT, wanted atomic.Int64
+	voices               atomic.Int32 // see SetVoices
 
 	// transports by target; the publisher's is made by the first offer.
 	transports [2]atomic.Pointer[transport]
@@ -89,6 +92,7 @@ func (s *Server) Join(cfg ParticipantConfig) (*Participant, error) {
 	p := &Participant{server: s, cfg: cfg, log: s.log.With("room", cfg.Room, "participant", cfg.ID),
 		tracks: newAnnounced(), subs: map[string]*subscription{}, bySSRC: map[uint32]*subscription{}, done: make(chan struct{})}
 	p.nego.p = p
+	p.SetVoices(cfg.Voices)
 	p.reports = newAlarm(s.now, p.sendReports)
 	p.sharing = newAllocation(p)
 	if err := s.enter(p); err != nil {

@@ -64,6 +64,9 @@ type PublicationConfig struct {
 	Encrypted bool
 	// Still: what is shown may not move for a while, as on a shared screen, so that silence isn't a fault.
 	Still bool
+	// Exempt: an audio track that isn't one microphone among others, such as an agent's or the sound of a shared screen. It is
+	// forwarded in large rooms too, whatever its level: see [Config.Voices].
+	Exempt bool
 }
 
 // layerSilence is how long a simulcast layer may send nothing before its subscribers are moved to another.
@@ -93,6 +96,7 @@ type publication struct {
 	layers  [forward.MaxLayers]atomic.Pointer[layer]
 	muted   atomic.Bool
 	offers  offers
+	voice   voice // of audio
 
 	mu       sync.Mutex
 	ready    bool // the codec is known: format is set
@@ -310,9 +314,9 @@ func (pub *publication) setMuted(muted bool) {
 	if pub.muted.Swap(muted) == muted {
 		return
 	}
-	if muted && pub.cfg.Kind == Audio {
+	if pub.cfg.Kind == Audio {
 		for _, at := range pub.rooms() {
-			at.room.silence(at.voice)
+			at.room.heed(at.ear, pub)
 		}
 	}
 	for _, c := range pub.codecs.all()[1:] {
@@ -338,10 +342,14 @@ func (pub *publication) layer(index uint8) *layer {
 	return l
 }
 
-// deliver hands one received packet to every subscription that is fed.
+// deliver hands one received packet to every subscription that is fed; one of audio, to those who are to hear it.
 func (pub *publication) deliver(p *packet) {
+	if pub.cfg.Kind == Audio {
+		pub.say(p)
+		return
+	}
 	for _, s := range *pub.started.Load() {
-		s.forward(pub, p)
+		s.forward(pub, p, false)
 	}
 }
 

@@ -20,13 +20,14 @@ type room struct {
 	speaker      *Participant  // the loudest, or who was it last …
 	spoke        time.Duration // … since then
 
-	levels   sync.Mutex // guards detector and its tracks
+	levels   sync.Mutex // guards what follows, its tracks and its microphones; it is taken last
 	detector *speakers.Detector
+	loudest  *speakers.Loudest
 }
 
 func newRoom(name string) *room {
 	return &room{name: name, participants: map[string]*Participant{}, guests: map[*Participant]bool{}, publications: map[string]*publication{},
-		detector: speakers.New(speakers.Config{})}
+		detector: speakers.New(speakers.Config{}), loudest: speakers.NewLoudest(speakers.LoudestConfig{})}
 }
 
 func (r *room) add(p *Participant) bool {
@@ -93,30 +94,6 @@ func (r *room) publication(id string) *publication {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.publications[id]
-}
-
-func (r *room) listen(participant string) *speakers.Track {
-	r.levels.Lock()
-	defer r.levels.Unlock()
-	return r.detector.Add(participant)
-}
-
-func (r *room) unlisten(t *speakers.Track) {
-	r.levels.Lock()
-	defer r.levels.Unlock()
-	r.detector.Remove(t)
-}
-
-func (r *room) observe(t *speakers.Track, level uint8, length time.Duration) {
-	r.levels.Lock()
-	t.Observe(level, length)
-	r.levels.Unlock()
-}
-
-func (r *room) silence(t *speakers.Track) {
-	r.levels.Lock()
-	t.Silence()
-	r.levels.Unlock()
 }
 
 func (r *room) speakersAt(now time.Duration) ([]Speaker, bool) {

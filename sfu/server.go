@@ -34,6 +34,8 @@ type Config struct {
 	// Speakers, if set, is called when the active speakers of a room change, at most every 300 ms: those active, the loudest
 	// first, then those who have just stopped. It must not block.
 	Speakers func(room string, list []Speaker)
+	// Voices chooses, in rooms of many open microphones, those that are forwarded.
+	Voices Voices
 	// Limits bounds what one participant may do.
 	Limits Limits
 	// Log is nil for slog.Default().
@@ -50,6 +52,9 @@ type Limits struct {
 
 // Speaker is an active speaker, or one who has just stopped.
 type Speaker = speakers.Speaker
+
+// Voices tunes the choice of microphones in large rooms; every zero value has a default.
+type Voices = speakers.LoudestConfig
 
 // Errors that callers may branch on.
 var (
@@ -80,6 +85,8 @@ type Server struct {
 	mu     sync.Mutex
 	rooms  map[string]*room
 	closed bool
+	// heldBack counts the packets that were held back in rooms that have ended.
+	heldBack uint64
 
 	stop chan struct{}
 	done sync.WaitGroup

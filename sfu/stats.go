@@ -6,6 +6,7 @@ import (
 
 	"anytime/sfu/codec"
 	"anytime/sfu/forward"
+	"anytime/sfu/speakers"
 )
 
 // Stats is a snapshot of a server.
@@ -13,6 +14,16 @@ type Stats struct {
 	Rooms        int
 	Participants []ParticipantStats
 	Totals       Totals
+	// Voices are the rooms in which microphones are open. HeldBack counts the packets of microphones that were held back, in
+	// rooms that have ended too.
+	Voices   []VoicesStats
+	HeldBack uint64
+}
+
+// VoicesStats tells of the choice of microphones in one room.
+type VoicesStats struct {
+	Room string
+	speakers.LoudestCounts
 }
 
 // Totals count since the server began, those who have left included.
@@ -72,6 +83,8 @@ type PublicationStats struct {
 	TrackID, MimeType string
 	Kind              Kind
 	Muted             bool
+	// HeldBack counts packets of audio that nobody got because others were louder.
+	HeldBack uint64
 	// Layers holds the layers that have been received, by index; the others are zero.
 	Layers [forward.MaxLayers]LayerStats
 }
@@ -136,10 +149,15 @@ func (s *Server) Stats() Stats {
 	for _, r := range s.rooms {
 		rooms = append(rooms, r)
 	}
+	out := Stats{Rooms: len(rooms), HeldBack: s.heldBack}
 	s.mu.Unlock()
-	out := Stats{Rooms: len(rooms), Totals: Totals{Shed: s.totals.shed.Load(), PaddingBytes: s.totals.padding.Load(),
-		Probes: s.totals.probes.Load(), ProbesFailed: s.totals.failed.Load()}}
+	out.Totals = Totals{Shed: s.totals.shed.Load(), PaddingBytes: s.totals.padding.Load(),
+		Probes: s.totals.probes.Load(), ProbesFailed: s.totals.failed.Load()}
 	for _, r := range rooms {
+		if v := r.voices(); v.Open+v.Exempt > 0 || v.Gated > 0 {
+			out.Voices = append(out.Voices, VoicesStats{Room: r.name, LoudestCounts: v})
+			out.HeldBack += v.Gated
+		}
 		for _, p := range r.list() {
 			out.Participants = append(out.Participants, p.Stats())
 		}
@@ -195,7 +213,7 @@ func (t *transport) snapshot() TransportStats {
 
 func (pub *publication) snapshot(now time.Duration) PublicationStats {
 	pub.mu.Lock()
-	out := PublicationStats{TrackID: pub.id, Kind: pub.cfg.Kind, Muted: pub.muted.Load()}
+	out := PublicationStats{TrackID: pub.id, Kind: pub.cfg.Kind, Muted: pub.muted.Load(), HeldBack: pub.voice.heldBack.Load()}
 	if pub.ready {
 		out.MimeType = pub.format.kind.String()
 	}

@@ -80,7 +80,11 @@ func (p *Participant) sweep(now time.Duration, score bool) {
 		s.checkPaused(now)
 		s.mu.Lock()
 		moved := s.out != nil && s.out.moved
+		announcing := s.out != nil && s.out.padding > 0 && !s.out.announced
 		s.mu.Unlock()
+		if announcing {
+			s.announce()
+		}
 		if moved {
 			s.pub.codecs.settle(now)
 		}

@@ -10,11 +10,12 @@ import (
 // Subscribe begins to receive a track that is published in the room. Its media follows when it, and the subscriber's
 // m-line for it, are ready; failure later on is told by [SubscriptionFailed].
 func (p *Participant) Subscribe(trackID string) error {
-	pub := p.whereabouts().publication(trackID)
+	in := p.whereabouts()
+	pub := in.publication(trackID)
 	if pub == nil {
 		return fmt.Errorf("track %s: %w", trackID, ErrUnknownTrack)
 	}
-	s := &subscription{p: p, pub: pub, settings: SubscriptionSettings{Quality: 2}}
+	s := &subscription{p: p, pub: pub, room: in, settings: SubscriptionSettings{Quality: 2}}
 	p.mu.Lock()
 	switch {
 	case p.closed:

@@ -45,8 +45,9 @@ const (
 // subscription is one participant's receiving of one track. From Subscribe it waits for a codec of the publication, for an
 // m-line, for the answer to it and for the transport; then it is fed.
 type subscription struct {
-	p   *Participant
-	pub *publication // the track: its first codec
+	p    *Participant
+	pub  *publication // the track: its first codec
+	room *room        // in which it was found
 	// line is the m-line, nil before the first offer. Guarded by the participant's negotiation.
 	line *line
 	// order counts the participant's subscriptions. stalled: the client was told that there is no m-line for it; guarded
@@ -97,6 +98,7 @@ type stream struct {
 	repeat   uint16 // which packet is sent again for padding
 	class    class  // of what isn't sent again
 	reported uint32 // highest sequence number in the latest receiver report, extended
+	told     uint32 // packets, as in the latest sender report
 	nack     bool
 	history  int // the size of sent
 	repairs  int // bytes that may be sent again
@@ -108,12 +110,15 @@ type stream struct {
 	packets  uint32   // as sender reports count
 	octets   uint32
 	first    forward.Config
-	// announced: padding has gone ahead of the first packet.
+	// announced: padding has gone ahead of the first packet, in so many packets.
 	announced bool
+	padding   uint8
 	main      uint8 // the publisher's payload type of the codec being forwarded
 	temporal  int   // the highest temporal layer that the forwarder has been told
 	forsaken  forsaken
 	drained   time.Duration // until then the lowest layer is sent: another was stopped
+	// heard is that of the latest fresh packet of audio that was passed, 0 after a hush; see [stream.hears].
+	heard uint64
 }
 
 // format is how a publisher's payload type is sent to one subscriber.
@@ -146,7 +151,7 @@ func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) err
 		}
 	}
 	if s.pub.cfg.Kind == Audio {
-		st.class = voice
+		st.class = sound
 	}
 	if rtx && repair != 0 {
 		st.repair = repair
@@ -237,8 +242,8 @@ func formatFor(n *section, in payload, all []payload, encrypted bool) (format, b
 }
 
 // forward decides on one received packet of a codec and sends it. It is called for every packet of every layer, from the
-// goroutine that received it.
-func (s *subscription) forward(pub *publication, p *packet) {
+// goroutine that received it; of audio, for those that aren't held back and the first that is, with hush set.
+func (s *subscription) forward(pub *publication, p *packet, hush bool) {
 	s.mu.Lock()
 	st := s.out
 	if st == nil || s.ended || pub != st.source && pub != st.next {
@@ -246,7 +251,7 @@ func (s *subscription) forward(pub *publication, p *packet) {
 		return
 	}
 	f := st.formats[p.pt]
-	if f.pt == 0 {
+	if f.pt == 0 || hush && pub != st.source || pub == st.source && pub.cfg.Kind == Audio && !st.hears(p, hush) {
 		s.mu.Unlock()
 		return
 	}
@@ -262,6 +267,7 @@ func (s *subscription) forward(pub *publication, p *packet) {
 	if d.Action != forward.Drop && pub == st.source {
 		sent := d.Sent(&p.forward)
 		sent.Layer |= uint8(pub.index) << layerBits
+		sent.Hush = hush
 		if st.render(&sent, p, f) {
 			st.remember(&sent, p.forward.Arrival)
 			st.packet.at = p.forward.Arrival
@@ -340,8 +346,9 @@ func (st *stream) await(p *packet) forward.Decision {
 // silentPackets is how many padding packets announce a track that sends nothing yet.
 const silentPackets = 3
 
-// announce sends a few padding-only packets in front of the first packet, for receivers that tell their user of a track
-// only when a packet of it has come.
+// announce sends a padding-only packet in front of the first packet, for receivers that tell their user of a track only when
+// a packet of it has come. The sweep repeats it. All at once they would be too much for a receiver's socket that subscribes to
+// a hundred tracks.
 func (s *subscription) announce() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -349,12 +356,12 @@ func (s *subscription) announce() {
 	if st == nil || s.ended || st.packets > 0 || st.announced || st.source == nil {
 		return
 	}
-	st.announced = true
-	for i := range uint16(silentPackets) {
-		st.packet = outgoing{ssrc: st.ssrc, timestamp: st.first.Timestamp - 1, sequence: st.first.Sequence - silentPackets + i,
-			pt: st.formats[st.main].pt, ids: &st.ids, fill: true, closes: true, class: st.class}
-		st.egress.send(&st.packet)
-	}
+	sequence, timestamp := st.forwarder.Announce()
+	st.packet = outgoing{ssrc: st.ssrc, timestamp: timestamp, sequence: sequence,
+		pt: st.formats[st.main].pt, ids: &st.ids, fill: true, closes: true, class: st.class}
+	st.egress.send(&st.packet)
+	st.padding++
+	st.announced = st.padding == silentPackets
 }
 
 // render fills st.packet with p as it is, or was, sent.
@@ -373,6 +380,8 @@ func (st *stream) render(sent *history.SentPacket, p *packet, f format) bool {
 		return true
 	}
 	switch {
+	case sent.Hush:
+		return st.hush(p, f)
 	case f.unwrap:
 		_, at, err := codec.REDPrimary(o.payload)
 		if err != nil || at == len(o.payload) {
@@ -597,6 +606,11 @@ func (s *subscription) report(now time.Duration, wall time.Time) (out []rtcp.Pac
 	if st == nil || s.ended || st.packets == 0 || st.source == nil {
 		return nil, false
 	}
+	// RFC 3550 section 6.4: those report as senders that have sent since their last reports. In a room of many microphones
+	// that are subscribed to, few do.
+	if s.pub.cfg.Kind == Audio && st.packets == st.told {
+		return nil, false
+	}
 	current := st.forwarder.Current()
 	if current < 0 {
 		return nil, false
@@ -605,6 +619,7 @@ func (s *subscription) report(now time.Duration, wall time.Time) (out []rtcp.Pac
 	if !ok {
 		return nil, false
 	}
+	st.told = st.packets
 	return []rtcp.Packet{
 		&rtcp.SenderReport{SSRC: st.ssrc, NTPTime: forward.NTP(wall), RTPTime: rtp, PacketCount: st.packets, OctetCount: st.octets},
 		&rtcp.SourceDescription{Chunks: []rtcp.SourceDescriptionChunk{{Source: st.ssrc,

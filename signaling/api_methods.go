@@ -191,11 +191,9 @@ func (s *Server) updateParticipant(_ context.Context, m *wire.UpdateParticipantR
 	err = s.call(m.GetRoom(), m.GetIdentity(), func(a *actor, p *session) error {
 		now := time.Now()
 		if change.Name != nil || change.Metadata != nil || len(change.Attributes) > 0 {
-			effects, err := a.room.UpdateMetadata(now, p.id, change, true, wire.MaxMetadataBytes)
-			if err != nil {
+			if err := a.updateMetadata(p, change, true); err != nil {
 				return err
 			}
-			a.apply(effects)
 		}
 		if m.GetPermission() != nil {
 			effects, err := a.room.SetPermission(now, p.id, permission)

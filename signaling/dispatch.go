@@ -321,6 +321,9 @@ func (a *actor) onUpdateMetadata(s *session, m *wire.SignalRequest) error {
 	if len(u.GetName()) > wire.MaxNameBytes {
 		return &room.Refusal{Code: room.LimitExceeded, Text: fmt.Sprintf("a name may take %d bytes", wire.MaxNameBytes)}
 	}
+	if _, err := wire.Voices(u.GetAttributes()); err != nil {
+		return invalid("%v", err)
+	}
 	if err := wire.CheckMetadata(u.GetMetadata(), u.GetAttributes()); err != nil {
 		return &room.Refusal{Code: room.LimitExceeded, Text: err.Error()}
 	}
@@ -332,11 +335,9 @@ func (a *actor) onUpdateMetadata(s *session, m *wire.SignalRequest) error {
 	if u.GetMetadata() != "" {
 		change.Metadata = &u.Metadata
 	}
-	effects, err := a.room.UpdateMetadata(time.Now(), s.id, change, false, wire.MaxMetadataBytes)
-	if err != nil {
+	if err := a.updateMetadata(s, change, false); err != nil {
 		return err
 	}
-	a.apply(effects)
 	s.refreshAt = time.Now() // the next token carries the change
 	if u.GetRequestId() != 0 {
 		a.send(s, &wire.SignalResponse{Message: &wire.ResponseRequestResponse{RequestResponse: &wire.RequestResponse{

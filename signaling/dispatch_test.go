@@ -125,6 +125,8 @@ func TestRefusedRequests(t *testing.T) {
 			wire.RequestNotFound, "no such track"},
 		{"metadata", ann, &wire.SignalRequest{Message: &wire.RequestUpdateMetadata{UpdateMetadata: &wire.UpdateParticipantMetadata{
 			Name: "Boss", RequestId: 3}}}, wire.RequestNotAllowed, "may not change"},
+		{"voices", ann, &wire.SignalRequest{Message: &wire.RequestUpdateMetadata{UpdateMetadata: &wire.UpdateParticipantMetadata{
+			Attributes: map[string]string{wire.VoicesAttribute: "17"}}}}, wire.RequestInvalid, "from 1 to 16"},
 		{"garbage offer", ann, &wire.SignalRequest{Message: &wire.RequestOffer{Offer: &wire.SessionDescription{Type: "offer", Sdp: "hello"}}},
 			wire.RequestInvalid, "v=0"},
 		{"offer as answer", ann, &wire.SignalRequest{Message: &wire.RequestAnswer{Answer: &wire.SessionDescription{Type: "offer", Sdp: "v=0"}}},

@@ -224,6 +224,7 @@ func (a *actor) publish(e room.PublishTrack) {
 		return
 	}
 	publication := publicationOf(e.Track)
+	publication.Exempt = !publication.Video && isExempt(e.Track, s.claims)
 	s.worker.do(func(p Peer) {
 		if err := p.Publish(publication); err != nil {
 			s.post(func(a *actor) {

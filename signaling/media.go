@@ -18,6 +18,8 @@ type MediaConfig struct {
 	FixedCodec bool
 	// FullICE asks for full ICE instead of ICE-lite on our side.
 	FullICE bool
+	// Voices is as in Subscriptions.SetVoices.
+	Voices int
 	// Notify takes the participant's events, in order. It never blocks.
 	Notify func(MediaEvent)
 }
@@ -92,6 +94,8 @@ type Publication struct {
 	Encrypted bool
 	// Still: the picture may not change for a while, so that silence is no fault.
 	Still bool
+	// Exempt: sound that isn't one microphone among others.
+	Exempt bool
 }
 
 // PublicationCodec is a further codec of a track. CID is empty while the publisher doesn't send it.
@@ -122,6 +126,9 @@ type Subscriptions interface {
 	Subscribe(trackID string) error
 	Unsubscribe(trackID string)
 	Configure(trackID string, s SubscriptionSettings)
+	// SetVoices sets how many microphones come at a time where only the loudest do, 1 to 16; 0 means as
+	// many as the room forwards.
+	SetVoices(n int)
 }
 
 // SubscriptionSettings are the subscriber's wishes for one track.

@@ -2,6 +2,7 @@ package signaling
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -167,6 +168,12 @@ func (p *fakePeer) Unsubscribe(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.subs, id)
+}
+
+func (p *fakePeer) SetVoices(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls = append(p.calls, fmt.Sprint("voices ", n))
 }
 
 func (p *fakePeer) Configure(id string, s SubscriptionSettings) {

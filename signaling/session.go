@@ -31,6 +31,7 @@ type session struct {
 	dataQueued atomic.Int64
 	badOffers  int
 
+	voices      int        // as its media was told
 	dataRefused time.Time  // when it was last told that a data packet is not passed on
 	moving      bool       // it is on its way to another room
 	shown       []*showing // further rooms in which its tracks are shown
@@ -168,8 +169,9 @@ func (a *actor) onClosed(s *session, c *conn) {
 
 // openMedia starts the participant's worker.
 func (a *actor) openMedia(s *session) {
+	s.voices = a.voicesOf(s)
 	cfg := MediaConfig{
-		Room: a.room.ID(), ID: s.id, Single: s.single, FullICE: s.query.DisableICELite,
+		Room: a.room.ID(), ID: s.id, Single: s.single, FullICE: s.query.DisableICELite, Voices: s.voices,
 		FixedCodec: fixedCodec(s.query.Client.GetSdk()),
 		Notify:     func(e MediaEvent) { a.notify(s, e) },
 	}

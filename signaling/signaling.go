@@ -143,7 +143,7 @@ func (o Occasion) String() string {
 type Admission struct {
 	Name       string
 	Metadata   string
-	Attributes map[string]string // added to the token's
+	Attributes map[string]string // added to the token's; wire.VoicesAttribute only with a value that is one
 }
 
 // Refusal is Authorize's no.

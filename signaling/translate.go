@@ -48,6 +48,9 @@ func profileOf(j joining) room.Profile {
 		p.Metadata = j.admission.Metadata
 	}
 	maps.Copy(p.Attributes, j.admission.Attributes)
+	if _, err := wire.Voices(p.Attributes); err != nil {
+		delete(p.Attributes, wire.VoicesAttribute) // the application's: tokens made from it would be refused
+	}
 	return p
 }
 

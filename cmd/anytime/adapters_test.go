@@ -15,13 +15,13 @@ func TestPublicationConfig(t *testing.T) {
 	got := publicationConfig(signaling.Publication{
 		ID: "TR_1", CID: "cid", Video: true, Stream: "camera", Muted: true, Stereo: true, DTX: true, RED: true,
 		Layers:   []signaling.PublicationLayer{{Quality: 1, Width: 640, Height: 360, Bitrate: 500_000, RID: "h"}},
-		MimeType: "video/vp9", Policy: signaling.OneCodec, Encrypted: true, Still: true,
+		MimeType: "video/vp9", Policy: signaling.OneCodec, Encrypted: true, Still: true, Exempt: true,
 		Backups: []signaling.PublicationCodec{{MimeType: "video/vp8", CID: "other", Layers: []signaling.PublicationLayer{{Quality: 2}}}},
 	})
 	want := sfu.PublicationConfig{
 		ID: "TR_1", CID: "cid", Kind: sfu.Video, Stream: "camera", Muted: true, Stereo: true, DTX: true, RED: true,
 		Layers:   []sfu.Layer{{Quality: 1, Width: 640, Height: 360, Bitrate: 500_000}},
-		MimeType: "video/vp9", Policy: sfu.OneCodec, Encrypted: true, Still: true,
+		MimeType: "video/vp9", Policy: sfu.OneCodec, Encrypted: true, Still: true, Exempt: true,
 		Backups: []sfu.CodecConfig{{MimeType: "video/vp8", CID: "other", Layers: []sfu.Layer{{Quality: 2}}}},
 	}
 	if !reflect.DeepEqual(got, want) {

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"anytime/sfu"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -43,6 +46,17 @@ type mediaConfig struct {
 	nodeIPs    []netip.Addr
 	loopback   bool
 	batchDelay time.Duration
+	forwarded  int // microphones at a time, in rooms of more than …
+	above      int
+}
+
+// voices is the choice of microphones as the SFU takes it, to whom 0 is its default.
+func (m mediaConfig) voices() sfu.Voices {
+	above := m.above
+	if above == 0 {
+		above = math.MaxInt
+	}
+	return sfu.Voices{Forwarded: m.forwarded, Above: above}
 }
 
 // delay is the batch delay as the SFU takes it, to whom 0 is its default.
@@ -95,6 +109,9 @@ func (c *config) flags() *flag.FlagSet {
 	f.Func("node-ip", "comma-separated `addresses` announced for media, such as the public one behind NAT; empty: this machine's own", list(&c.media.nodeIPs, netip.ParseAddr))
 	f.BoolVar(&c.media.loopback, "loopback", false, "announce loopback addresses for media too; always so when --listen is one")
 	f.DurationVar(&c.media.batchDelay, "batch-delay", time.Millisecond, "how long a run of packets waits for its last; 0: not at all")
+
+	f.IntVar(&c.media.forwarded, "voices", 3, "how `many` microphones are forwarded at a time in a large room, the loudest: 1 to 16")
+	f.IntVar(&c.media.above, "voices-above", 8, "how `many` microphones may be open in a room before it counts as large; 0: any number")
 
 	f.StringVar(&c.turn.listen, "turn", ":3478", "`address` of TURN over UDP and TCP; off: no TURN at all, over TLS neither")
 	f.StringVar(&c.turn.tls, "turn-tls", ":5349", "`address` of TURN over TLS; served when there is a certificate; off: none")
@@ -221,6 +238,12 @@ func (c *config) validate() error {
 	}
 	if c.media.batchDelay < 0 {
 		return fmt.Errorf("--batch-delay %v: expected 0 or more", c.media.batchDelay)
+	}
+	if c.media.forwarded < 1 || c.media.forwarded > 16 {
+		return fmt.Errorf("--voices %d: expected 1 to 16", c.media.forwarded)
+	}
+	if c.media.above < 0 {
+		return fmt.Errorf("--voices-above %d: expected 0 or more", c.media.above)
 	}
 	if c.database != "" && !strings.HasPrefix(c.database, "postgres://") && !strings.HasPrefix(c.database, "postgresql://") {
 		return errors.New("--database: expected a postgres:// URL")

@@ -49,6 +49,8 @@ func TestConfigRefuses(t *testing.T) {
 		"half a pair":      {args: []string{"--tls-cert", "c.pem"}, want: "go together"},
 		"two certificates": {args: []string{"--domain", "call.example.org", "--self-signed"}, want: "leave it out"},
 		"negative delay":   {args: []string{"--batch-delay", "-1ms"}, want: "0 or more"},
+		"no voice":         {args: []string{"--voices", "0"}, want: "1 to 16"},
+		"negative voices":  {args: []string{"--voices-above", "-1"}, want: "0 or more"},
 		"level":            {args: []string{"--log-level", "loud"}, want: "loud"},
 		"webhook":          {args: []string{"--webhook", "ftp://example.com"}, want: "http or https URL"},
 		"webhook's user":   {args: []string{"--webhook", "https://u:p@example.com"}, want: "without user"},

@@ -14,7 +14,7 @@ type mediaServer struct{ *sfu.Server }
 // Join implements signaling.Media.
 func (m mediaServer) Join(c signaling.MediaConfig) (signaling.Peer, error) {
 	p, err := m.Server.Join(sfu.ParticipantConfig{
-		Room: c.Room, ID: c.ID, Single: c.Single, FullICE: c.FullICE, FixedCodec: c.FixedCodec,
+		Room: c.Room, ID: c.ID, Single: c.Single, FullICE: c.FullICE, FixedCodec: c.FixedCodec, Voices: c.Voices,
 		Notify: func(e sfu.Event) { c.Notify(mediaEvent(e)) },
 	})
 	if err != nil {
@@ -58,7 +58,7 @@ func publicationConfig(c signaling.Publication) sfu.PublicationConfig {
 	return sfu.PublicationConfig{
 		ID: c.ID, CID: c.CID, Kind: kind, Stream: c.Stream, Muted: c.Muted, Layers: layersOf(c.Layers),
 		MimeType: c.MimeType, Stereo: c.Stereo, DTX: c.DTX, RED: c.RED,
-		Backups: backups, Policy: sfu.BackupPolicy(c.Policy), Encrypted: c.Encrypted, Still: c.Still,
+		Backups: backups, Policy: sfu.BackupPolicy(c.Policy), Encrypted: c.Encrypted, Still: c.Still, Exempt: c.Exempt,
 	}
 }
 

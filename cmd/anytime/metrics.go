@@ -71,6 +71,12 @@ func (n *node) figures() []metric {
 			paths.add(&p.Transports[i])
 		}
 	}
+	large := 0
+	for _, v := range media.Voices {
+		if v.Gating {
+			large++
+		}
+	}
 	list := []metric{
 		{name: "rooms", help: "Rooms with somebody in them.", value: float64(media.Rooms)},
 		{name: "participants", help: "Participants in rooms.", value: float64(len(media.Participants))},
@@ -87,6 +93,10 @@ func (n *node) figures() []metric {
 		{name: "downlink_probes_total", help: "Probes that found out something.", value: float64(media.Totals.Probes), grows: true},
 		{name: "downlink_probes_failed_total", help: "Probes that found out nothing.", value: float64(media.Totals.ProbesFailed), grows: true},
 	}
+	list = append(list,
+		metric{name: "rooms_choosing_voices", help: "Rooms with so many open microphones that only the loudest are forwarded.", value: float64(large)},
+		metric{name: "voices_held_back_total", help: "Packets of microphones that were held back there.", value: float64(media.HeldBack), grows: true},
+	)
 	if n.webhooks != nil {
 		told := n.webhooks.Stats()
 		list = append(list,

@@ -16,6 +16,7 @@
 // Sender reports go through clock.go: [SenderClock] brings a participant's NTP time into server time, [Timeline] keeps
 // one line per layer, [Forwarder.SenderReport] answers what the subscription's own report must say.
 //
-// Nothing here locks, allocates after construction (but once for a stream that turns out to hold layers) or reads a clock. Server time is a time.Duration since any fixed
+// Nothing here locks, allocates after construction (but once when a stream begins, and for one that turns out to hold
+// layers) or reads a clock. Server time is a time.Duration since any fixed
 // instant of a monotonic clock, the same for all calls.
 package forward

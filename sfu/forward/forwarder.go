@@ -41,6 +41,7 @@ type Forwarder struct {
 	epoch    uint32
 	paused   bool
 	muted    bool
+	withheld bool // see Withheld
 	begun    bool // something has been sent: last is set
 	temporal temporalFilter
 	svc      selector
@@ -165,6 +166,11 @@ func (f *Forwarder) stop() {
 	}
 }
 
+// Withheld says that packets of the current layer were not passed, on purpose, and won't be: where of many microphones
+// only the loudest are forwarded. To the receiver it is a pause in a talk, as a sender with discontinuous transmission makes
+// it (RFC 7587 section 3.1.3): the next newer packet gets the next number, keeps its distance in time, and the marker.
+func (f *Forwarder) Withheld() { f.withheld = true }
+
 // NeedsKeyframe reports whether the subscription waits for a keyframe, and of which layer.
 func (f *Forwarder) NeedsKeyframe() (layer uint8, needed bool) {
 	if f.paused || f.muted || f.target == none || f.cfg.Kind.IsAudio() {
@@ -236,6 +242,7 @@ func (f *Forwarder) canStart(p *Packet) bool {
 // start begins to follow p's layer with p.
 func (f *Forwarder) start(p *Packet) Decision {
 	f.current, f.epoch = int8(p.Layer), p.Epoch
+	f.withheld = false
 	f.anchor(p)
 	f.seq.begin(p.Sequence)
 	f.newest = newestPacket{timestamp: p.Timestamp - 1, arrival: p.Arrival}
@@ -287,6 +294,11 @@ func (f *Forwarder) follow(p *Packet) Decision {
 	if p.Sequence <= f.seq.highest {
 		return f.late(p)
 	}
+	resumed := f.withheld
+	if resumed {
+		f.withheld = false
+		f.seq.begin(p.Sequence) // what is missing before p is no loss
+	}
 	gap := p.Sequence - f.seq.highest - 1
 	if gap >= uint64(len(f.seq.slots)) {
 		// Too much is lost to be repaired: start again, video at a keyframe.
@@ -327,7 +339,7 @@ func (f *Forwarder) follow(p *Packet) Decision {
 		return f.drop()
 	}
 	d := f.number(p, f.seq.take(p.Sequence), f.pictureOffset)
-	d.Marker = marker
+	d.Marker = marker || resumed
 	f.sent(p, &d)
 	return d
 }

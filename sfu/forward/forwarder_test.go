@@ -112,6 +112,57 @@ func TestAudioStartsAtOnce(t *testing.T) {
 	want(t, f.Forward(audio(552, 59520, 1022*time.Millisecond)), Drop, 0, 0)
 }
 
+// Packets that were kept from the forwarder are a pause in a talk: no hole in the numbers, the source's own time, a marker.
+func TestWithheldIsAPause(t *testing.T) {
+	f := New(Config{Kind: codec.Opus, Sequence: 7, Timestamp: 70})
+	want(t, f.Forward(audio(500, 9600, 0)), Send, 7, 70)
+	want(t, f.Forward(audio(502, 11520, 40*time.Millisecond)), Send, 9, 1990)
+	f.Withheld()
+	// It comes 25 ms later than its time: that is jitter, and no business of the timestamps.
+	d := f.Forward(audio(1002, 491520, 10065*time.Millisecond))
+	want(t, d, Send, 10, 481990)
+	if !d.Marker || d.Started {
+		t.Fatalf("after the pause: %+v", d)
+	}
+	if d := f.Forward(audio(501, 10560, 10066*time.Millisecond)); d.Action != Drop {
+		t.Fatalf("lost before the pause: %+v", d)
+	}
+	if d := f.Forward(audio(1001, 490560, 10067*time.Millisecond)); d.Action != Drop {
+		t.Fatalf("withheld, and late: %+v", d)
+	}
+	// What is missing after the pause is a loss again.
+	d = f.Forward(audio(1004, 493440, 10085*time.Millisecond))
+	want(t, d, Send, 12, 483910)
+	if d.Marker {
+		t.Fatal("a second marker")
+	}
+	want(t, f.Forward(audio(1003, 492480, 10090*time.Millisecond)), Send, 11, 482950)
+	// After hours the timestamps have gone round: the time that has passed decides.
+	f.Withheld()
+	d = f.Forward(audio(3_000_000, 493440+4_000_000_000, 10085*time.Millisecond+5*time.Hour))
+	want(t, d, Send, 13, 483910+5*3600*48000)
+	// Muted and withheld at a time, it starts anew once.
+	f.SetMuted(true)
+	f.Withheld()
+	f.SetMuted(false)
+	if d := f.Forward(audio(3_000_010, 493440+4_000_009_600, 10285*time.Millisecond+5*time.Hour)); !d.Started || d.Sequence != 14 {
+		t.Fatalf("after a mute: %+v", d)
+	}
+	if d := f.Forward(audio(3_000_012, 493440+4_000_011_520, 10325*time.Millisecond+5*time.Hour)); d.Marker || d.Sequence != 16 {
+		t.Fatalf("after that: %+v", d)
+	}
+}
+
+func TestAnnouncedStreamGoesOn(t *testing.T) {
+	f := New(Config{Kind: codec.Opus, Sequence: 65535, Timestamp: 70})
+	for _, want := range []uint16{65535, 0} {
+		if sequence, timestamp := f.Announce(); sequence != want || timestamp != 69 {
+			t.Fatalf("announced by %d at %d, want %d at 69", sequence, timestamp, want)
+		}
+	}
+	want(t, f.Forward(audio(500, 9600, 0)), Send, 1, 70)
+}
+
 func TestLossKeepsRoom(t *testing.T) {
 	f := newVideo()
 	f.SetTarget(0, AllTemporal)

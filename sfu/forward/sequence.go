@@ -20,6 +20,7 @@ type slot struct {
 
 // sequencer gives outgoing sequence numbers to the packets of one layer, from a starting point on.
 type sequencer struct {
+	window  int    // how many slots there are, from the beginning on
 	slots   []slot // of the latest source numbers, by their low bits
 	highest uint64 // highest source number seen
 	next    uint16 // outgoing number of the next packet
@@ -30,13 +31,16 @@ func newSequencer(window int, first uint16) sequencer {
 	for n < window {
 		n <<= 1
 	}
-	return sequencer{slots: make([]slot, n), next: first}
+	return sequencer{window: n, next: first}
 }
 
 func (q *sequencer) at(source uint64) *slot { return &q.slots[source&uint64(len(q.slots)-1)] }
 
 // begin starts over at source: everything before belongs to another time.
 func (q *sequencer) begin(source uint64) {
+	if q.slots == nil { // many streams never begin
+		q.slots = make([]slot, q.window)
+	}
 	clear(q.slots)
 	q.highest = source - 1
 }

@@ -8,3 +8,10 @@ func (f *Forwarder) Succeed(old *Forwarder) {
 	f.begun, f.last = old.begun, old.last
 	f.cfg.Timestamp = old.cfg.Timestamp
 }
+
+// Announce returns the numbers of a padding-only packet ahead of the first packet, for receivers that are to know of a stream on
+// which nothing is being sent yet. What is sent later goes on from there.
+func (f *Forwarder) Announce() (sequence uint16, timestamp uint32) {
+	f.seq.next++
+	return f.seq.next - 1, f.cfg.Timestamp - 1
+}

@@ -19,6 +19,8 @@ type SentPacket struct {
 	Rewrite bool
 	// Fill: a padding-only packet; Full: with as much padding as it can have.
 	Fill, Full bool
+	// Hush: in place of the payload, a frame of audio with nothing in it.
+	Hush bool
 }
 
 // Sent is a ring of the latest packets of one subscription by outgoing sequence number. It begins small and grows as the

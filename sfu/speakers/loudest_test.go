@@ -2,10 +2,15 @@ package speakers
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
+
+	"anytime/sfu/speakerstest"
 )
+
+const frame = speakerstest.Frame
 
 // TestRoomOf200: the target is the right three at least 98 % of the time, and a new speaker within 100 ms at the 99th
 // percentile of all turns.
@@ -16,34 +21,36 @@ func TestRoomOf200(t *testing.T) {
 	}
 	for _, jitter := range []time.Duration{0, 30 * ms} {
 		for _, n := range []int{3, 2, 1} {
-			var all outcome
+			var all speakerstest.Outcome
+			swaps := uint64(0)
 			seeds := seeds
 			if n < 3 {
 				seeds = 1
 			}
 			for seed := range seeds {
-				r := newRoom200(seed, length)
-				o := r.play(NewLoudest(LoudestConfig{}), n, jitter)
-				if o.mean > float64(n) || o.missingMost > 3 {
-					t.Errorf("%.3f forwarded on average, and at most %d without level", o.mean, o.missingMost)
+				l := NewLoudest(LoudestConfig{})
+				o := play(speakerstest.NewRoom(seed, length), l, n, jitter)
+				if o.Mean > float64(n) || o.MissingMost > 3 {
+					t.Errorf("%.3f forwarded on average, and at most %d without level", o.Mean, o.MissingMost)
 				}
-				all.add(&o)
+				all.Add(&o)
+				swaps += l.Counts().Swaps
 			}
 			share := func(v, of int) float64 { return 100 * float64(v) / float64(of) }
-			right := share(all.right, all.frames)
-			liars, usurped := all.spoofShare/float64(seeds), all.usurped/float64(seeds)
-			swaps := float64(all.swaps) / length.Minutes() / float64(seeds)
+			right := share(all.Right, all.Frames)
+			liars, usurped := all.SpoofShare/float64(seeds), all.Usurped/float64(seeds)
+			perMinute := float64(swaps) / length.Minutes() / float64(seeds)
 			t.Logf("the loudest %d, jitter up to %3v: right %.2f %% of the time (nothing granted: %.2f %%); %d turns begin to be heard "+
 				"within %v p50, %v p95, %v p99; %.2f %% of talk is lost; liars hold %.3f slots on average, %.5f at a talker's cost; %.0f swaps per minute",
-				n, 6*jitter, right, share(all.strict, all.frames), len(all.latencies), all.latency(50), all.latency(95), all.latency(99),
-				share(all.clipped, all.talk), liars, usurped, swaps)
+				n, 6*jitter, right, share(all.Strict, all.Frames), len(all.Latencies), all.Latency(50), all.Latency(95), all.Latency(99),
+				share(all.Clipped, all.Talk), liars, usurped, perMinute)
 			if n < 3 {
 				if right < 95 {
 					t.Errorf("a subscriber who takes %d is served %.2f %% of the time", n, right)
 				}
 				continue
 			}
-			if right < 98 || all.latency(percentile) > 100*ms {
+			if right < 98 || all.Latency(percentile) > 100*ms {
 				t.Errorf("the target is missed")
 			}
 			if liars > 0.3 || usurped > 0.001 {
@@ -53,18 +60,20 @@ func TestRoomOf200(t *testing.T) {
 	}
 }
 
-// add sums outcomes.
-func (o *outcome) add(more *outcome) {
-	o.frames += more.frames
-	o.right += more.right
-	o.strict += more.strict
-	o.clipped += more.clipped
-	o.talk += more.talk
-	o.spoofShare += more.spoofShare
-	o.usurped += more.usurped
-	o.swaps += more.swaps
-	o.latencies = append(o.latencies, more.latencies...)
-	slices.Sort(o.latencies)
+// play runs the room through a selection, for one who takes n microphones.
+func play(r *speakerstest.Room, l *Loudest, n int, jitter time.Duration) speakerstest.Outcome {
+	mics := make([]*Microphone, len(r.Scripts))
+	forwarded := make([][]bool, len(r.Scripts))
+	for i := range mics {
+		mics[i] = l.Add(false)
+		forwarded[i] = make([]bool, r.Frames)
+	}
+	r.Each(jitter, func(who, k int, at time.Duration) {
+		f := r.Scripts[who][k]
+		forwarded[who][k] = l.Packet(mics[who], Packet{Level: f.Level, HasLevel: !f.NoLevel, Voice: f.Voice, HasVoice: who%2 == 0,
+			Length: frame, Size: f.Size}, at).For(n)
+	})
+	return r.Judge(forwarded, n)
 }
 
 // hall is a selection in simulated time with n microphones, of which only those told to send.
@@ -515,10 +524,14 @@ func TestFewer(t *testing.T) {
 }
 
 func TestLoudestIsReproducible(t *testing.T) {
-	run := func() outcome { return newRoom200(3, 30*time.Second).play(NewLoudest(LoudestConfig{}), 3, 30*ms) }
-	a, b := run(), run()
-	if !slices.Equal(a.latencies, b.latencies) || a.right != b.right || a.swaps != b.swaps || a.mean != b.mean {
-		t.Errorf("%+v, then %+v", a, b)
+	run := func() (speakerstest.Outcome, LoudestCounts) {
+		l := NewLoudest(LoudestConfig{})
+		return play(speakerstest.NewRoom(3, 30*time.Second), l, 3, 30*ms), l.Counts()
+	}
+	a, before := run()
+	b, after := run()
+	if !reflect.DeepEqual(a, b) || before != after {
+		t.Errorf("%+v %+v, then %+v %+v", a, before, b, after)
 	}
 }
 

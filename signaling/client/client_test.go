@@ -37,6 +37,7 @@ func (silent) SetMuted(string, bool)                            {}
 func (silent) Subscribe(string) error                           { return nil }
 func (silent) Unsubscribe(string)                               {}
 func (silent) Configure(string, signaling.SubscriptionSettings) {}
+func (silent) SetVoices(int)                                    {}
 func (silent) SendData(bool, []byte) error                      { return nil }
 func (silent) ResendData([][]byte) error                        { return nil }
 func (silent) Move(string) error                                { return nil }

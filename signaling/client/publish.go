@@ -58,6 +58,7 @@ type Publication struct {
 	// What marks a simulcast packet's layer: Pion leaves these header extensions to the writer.
 	mid          string
 	midID, ridID uint8
+	levelID      uint8 // of audio: see WriteVoice
 }
 
 // rids are the simulcast layers' names, from the lowest.
@@ -232,6 +233,8 @@ func (p *Publication) readExtensions() {
 			p.midID = uint8(e.ID)
 		case ridURI:
 			p.ridID = uint8(e.ID)
+		case audioLevelURI:
+			p.levelID = uint8(e.ID)
 		}
 	}
 }
@@ -293,27 +296,70 @@ func (p *Publication) WriteRTP(layer int, packet *rtp.Packet) error {
 // WriteSample packetises a frame, an Opus packet or an encoded picture, of the given duration and
 // sends it on a layer.
 func (p *Publication) WriteSample(layer int, frame []byte, duration time.Duration) error {
-	p.mu.Lock()
-	if p.packetizers == nil {
-		for _, l := range p.layers {
-			packetizer, err := packetizerFor(l.Codec())
-			if err != nil {
-				p.mu.Unlock()
-				return err
-			}
-			p.packetizers = append(p.packetizers, packetizer)
-		}
+	packets, err := p.packetize(layer, frame, duration)
+	if err != nil {
+		return err
 	}
-	codec := p.layers[layer].Codec()
-	ticks := uint32(duration.Seconds() * float64(codec.ClockRate))
-	packets := p.packetizers[layer].Packetize(frame, ticks)
-	p.mu.Unlock()
 	for _, packet := range packets {
 		if err := p.WriteRTP(layer, packet); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// WriteVoice sends an Opus packet with what it sounds like (RFC 6464): its level in -dBov, 0 the loudest and 127 silence, and
+// whether it is a voice. Nothing is sent of an empty frame, but its time passes: discontinuous transmission.
+func (p *Publication) WriteVoice(frame []byte, level uint8, voice bool, duration time.Duration) error {
+	if len(frame) == 0 {
+		p.skip(duration)
+		return nil
+	}
+	packets, err := p.packetize(0, frame, duration)
+	if err != nil {
+		return err
+	}
+	if voice {
+		level |= 0x80
+	}
+	for _, packet := range packets {
+		if p.levelID != 0 {
+			if err := packet.SetExtension(p.levelID, []byte{level}); err != nil {
+				return err
+			}
+		}
+		if err := p.WriteRTP(0, packet); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Publication) ticks(layer int, duration time.Duration) uint32 {
+	return uint32(duration.Seconds() * float64(p.layers[layer].Codec().ClockRate))
+}
+
+func (p *Publication) skip(duration time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.packetizers != nil {
+		p.packetizers[0].SkipSamples(p.ticks(0, duration))
+	}
+}
+
+func (p *Publication) packetize(layer int, frame []byte, duration time.Duration) ([]*rtp.Packet, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.packetizers == nil {
+		for _, l := range p.layers {
+			packetizer, err := packetizerFor(l.Codec())
+			if err != nil {
+				return nil, err
+			}
+			p.packetizers = append(p.packetizers, packetizer)
+		}
+	}
+	return p.packetizers[layer].Packetize(frame, p.ticks(layer, duration)), nil
 }
 
 func packetizerFor(codec webrtc.RTPCodecCapability) (rtp.Packetizer, error) {

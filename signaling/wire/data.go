@@ -36,8 +36,13 @@ type Sender struct {
 	Agent bool
 }
 
-// KindAgent is the kind of a participant that is a program serving the others.
-const KindAgent = lk.ParticipantInfo_AGENT
+// KindAgent is the kind of a participant that is a program serving the others, KindIngress that of one that brings a programme
+// in, KindEgress of one that takes the room out.
+const (
+	KindAgent   = lk.ParticipantInfo_AGENT
+	KindIngress = lk.ParticipantInfo_INGRESS
+	KindEgress  = lk.ParticipantInfo_EGRESS
+)
 
 // Stamp overwrites what a data packet says about its sender. What a hidden one sends carries no
 // sequence either, since receivers keep one per sender.

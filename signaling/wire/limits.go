@@ -38,7 +38,8 @@ const (
 	MaxSIDs = 4096
 )
 
-// CheckMetadata refuses metadata and attributes beyond MaxMetadataBytes each, or not UTF-8.
+// CheckMetadata refuses metadata and attributes beyond MaxMetadataBytes each, or not UTF-8, and an attribute of ours that says
+// nothing we know.
 func CheckMetadata(metadata string, attributes map[string]string) error {
 	if err := checkText("metadata", metadata, 0, MaxMetadataBytes); err != nil {
 		return err
@@ -53,7 +54,8 @@ func CheckMetadata(metadata string, attributes map[string]string) error {
 	if size > MaxMetadataBytes {
 		return fmt.Errorf("attributes take %d bytes: at most %d are allowed", size, MaxMetadataBytes)
 	}
-	return nil
+	_, err := Voices(attributes)
+	return err
 }
 
 func checkText(what, s string, least, most int) error {

@@ -85,3 +85,14 @@ export async function receiveWithPion(join, tracks) {
 export async function prepareRoomClient() {
   await promisify(execFile)('go', ['test', '-count=1', '-run', '^$', './signaling/client'], { cwd: root, timeout: 300_000 });
 }
+
+/** Has a crowd join a room, stay for so many seconds from when all are there, and leave again (signaling/client). */
+export async function crowd(url, tokens, seconds) {
+  await promisify(execFile)('go', ['test', '-count=1', '-run', '^TestBrowserCrowd$', './signaling/client'], {
+    cwd: root,
+    env: { ...process.env, E2E_ROOM_URL: url, E2E_ROOM_TOKENS: tokens.join(' '), E2E_ROOM_SECONDS: String(seconds) },
+    timeout: (seconds + 120) * 1000,
+  }).catch((error) => {
+    throw new Error(`the crowd failed:\n${error.stdout}${error.stderr}`);
+  });
+}

@@ -542,6 +542,11 @@ export function instrument(self) {
           .map(({ frameWidth, frameHeight, framesDecoded, framesDropped, framesReceived, keyFramesDecoded, freezeCount, totalFreezesDuration, packetsReceived, packetsLost, nackCount, pliCount, jitterBufferDelay, jitterBufferEmittedCount }) => ({
             frameWidth, frameHeight, framesDecoded, framesDropped, framesReceived, keyFramesDecoded, freezeCount, totalFreezesDuration, packetsReceived, packetsLost, nackCount, pliCount, jitterBufferDelay, jitterBufferEmittedCount,
           })),
+        heard: report
+          .filter((entry) => entry.type === 'inbound-rtp' && entry.kind === 'audio')
+          .map(({ trackIdentifier, packetsReceived, packetsLost, totalSamplesReceived, concealedSamples, silentConcealedSamples, concealmentEvents, totalAudioEnergy }) => ({
+            track: trackIdentifier, packetsReceived, packetsLost, totalSamplesReceived, concealedSamples, silentConcealedSamples, concealmentEvents, totalAudioEnergy,
+          })),
       });
     }
     return all;

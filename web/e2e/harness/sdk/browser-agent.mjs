@@ -316,6 +316,15 @@ const operations = {
     ...got,
   }),
 
+  /** The ids that getStats has for the microphones that arrive, by identity. */
+  microphones: () =>
+    Object.fromEntries(
+      [...room.remoteParticipants.values()].map((participant) => [
+        participant.identity,
+        participant.getTrackPublication(Track.Source.Microphone)?.track?.mediaStreamTrack?.id ?? '',
+      ]),
+    ),
+
   /** Watches and listens to somebody from now on. */
   look(identity, source) {
     const key = `${identity}/${source}`;
