@@ -54,6 +54,9 @@ type subscription struct {
 	stats    SubscriptionStats
 	pause    pauseState
 	measured measuredStream
+	recent   recent
+	freeze   freezeMeter
+	frames   uint64 // of a video
 }
 
 // stream is the sending side of a subscription, from the answer on. Guarded by the subscription.
@@ -244,6 +247,9 @@ func (s *subscription) forward(pub *publication, p *packet) {
 				s.stats.Packets++
 				s.stats.Bytes += uint64(n)
 				s.pause.expect(p.forward.Arrival)
+				if s.pub.cfg.Kind == Video {
+					s.shown(sent.Marker, p.forward.Arrival)
+				}
 			}
 			if d.Started {
 				s.stats.Switches++
@@ -468,6 +474,9 @@ func (st *stream) aim(pub *publication, f *forward.Forwarder, set SubscriptionSe
 
 func (s *subscription) configure(set SubscriptionSettings, now time.Duration) {
 	s.mu.Lock()
+	if set.Disabled != s.settings.Disabled {
+		s.freeze.interrupt()
+	}
 	s.settings = set
 	s.pause.expect(now)
 	if s.out != nil {
@@ -482,6 +491,7 @@ func (s *subscription) setMuted(muted bool) {
 	now := s.p.server.now()
 	s.mu.Lock()
 	s.pause.expect(now)
+	s.freeze.interrupt()
 	if s.out != nil {
 		s.out.each(func(f *forward.Forwarder) { f.SetMuted(muted) })
 	}

@@ -197,6 +197,14 @@ func testTransport(t *testing.T, host, protocol string, network webrtc.NetworkTy
 		if got != protocol || address != want.String() {
 			t.Errorf("%s %v: connected to %s over %s, want %v over %s", c.ID, target, address, got, want, protocol)
 		}
+		for _, stats := range c.Participant.Overview().Transports {
+			if stats.Target != target {
+				continue
+			}
+			if ip, _, _ := net.SplitHostPort(host); stats.Path.TCP != (protocol == "tcp") || stats.Path.Remote.Addr().String() != ip {
+				t.Errorf("%s %v: the server sees %+v, the client is at %s over %s", c.ID, target, stats.Path, ip, protocol)
+			}
+		}
 	}
 }
 
