@@ -45,7 +45,7 @@ func TestLinks(t *testing.T) {
 		subscribe(t, p.to, video)
 	}
 	for _, c := range []*Client{a, b} {
-		l := awaitLinks(t, c, "good links", func(l sfu.Links) bool { return measured(l) && l.RTT > 0 && l.Up.Bitrate > 0 && l.Down.Bitrate > 0 })
+		l := awaitLinks(t, c, "good links", func(l sfu.Links) bool { return measured(l) && l.Up.Bitrate > 0 && l.Down.Bitrate > 0 })
 		if l.Up.Loss > 0.01 || l.Down.Loss > 0.01 {
 			t.Errorf("%s: nothing is lost, and it says %+v", c.ID, l)
 		}
@@ -129,8 +129,8 @@ func TestFreezes(t *testing.T) {
 		begin()
 		was, _ := deliveryOf(b, "TR_v")
 		src.Pause()
-		time.Sleep(2 * 500 * time.Millisecond) // the very silence that isn't to count
-		if d, _ := deliveryOf(b, "TR_v"); d.Freezes != was.Freezes {
+		silence := func(d sfu.Delivery) bool { return d.Recent.Span > 0 && d.Recent.Packets == 0 }
+		if d := awaitDelivery(t, b, "TR_v", "silence", silence); d.Freezes != was.Freezes {
 			t.Errorf("%s: counted as a freeze: %+v", what, d)
 		}
 		end()
