@@ -116,13 +116,13 @@ describe("several faults", () => {
       up: link({ loss: 0.1, jitterMs: 80, availableBps: 200_000 }),
       down: link({ loss: 0.1 }),
       camera: sending({ bandwidthLimited: 1 }),
-      others: [anna({ camera: receiving({ freezes: 4, frozenShare: 0.2, why: "bandwidth", layer: 0 }) })],
+      others: [anna({ camera: receiving({ freezes: 4, frozenShare: 0.2, dropped: 0.2, why: "bandwidth", layer: 0 }) })],
     });
     expect(keys(lossy)).toEqual(["loss"]);
   });
 
   test("another's loss isn't taken for ours: their gaps come with it", () => {
-    expect(keys(call({ others: [anna({ up: link({ loss: 0.1 }), camera: receiving({ freezes: 4, frozenShare: 0.2, serverFreezes: 1 }) })] }))).toEqual(["loss anna"]);
+    expect(keys(call({ others: [anna({ up: link({ loss: 0.1 }), camera: receiving({ freezes: 4, frozenShare: 0.2, dropped: 0.3, serverFreezes: 1 }) })] }))).toEqual(["loss anna"]);
   });
 
   test("a fault keeps its key when its figures change", () => {

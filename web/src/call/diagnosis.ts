@@ -94,7 +94,8 @@ function ownFindings(m: Measured, name: (identity: string) => string): Finding[]
   if (sends.some((s) => s.cpuLimited >= mostly)) {
     add("cpu-send", 25, "Your device is too busy to send a good picture.", "Close other programs and browser tabs, or turn off effects of your camera.");
   }
-  if (m.others.some((o) => [o.camera, o.screen].some((v) => v !== null && tooBusy(v)))) {
+  const busy = (o: Other): boolean => [o.camera, o.screen].some((v) => v !== null && tooBusy(v, down || lossy(o.up)));
+  if (m.others.some(busy)) {
     add("cpu-receive", 24, "Your device is too busy to show the others smoothly.", "Close other programs and browser tabs, or make this window smaller.");
   }
   if (!up && sends.some((s) => s.bandwidthLimited >= mostly)) {
@@ -105,7 +106,7 @@ function ownFindings(m: Measured, name: (identity: string) => string): Finding[]
   if (!down && m.others.some((o) => [o.camera, o.screen].some((v) => v?.why === "bandwidth"))) {
     add("bandwidth-down", 20, m.down.availableBps === null ? "Your download is too slow for everybody’s video." : `Your download is too slow for everybody’s video: it takes ${bitrate(m.down.availableBps)}.`, "Pause downloads and streams on this network. Voices are sent first, so they keep coming.");
   }
-  if (!down && m.others.some((o) => o.camera !== null && frozen(o.camera) && !tooBusy(o.camera) && o.camera.serverFreezes === 0 && lossImpairment(o.up.loss ?? 0) < noticeable)) {
+  if (!down && m.others.some((o) => o.camera !== null && frozen(o.camera) && !busy(o) && o.camera.serverFreezes === 0 && !lossy(o.up))) {
     const worst = Math.max(...m.others.map((o) => o.camera?.frozenShare ?? 0));
     add("freezes", freezeWeight(worst), "Video stops now and then on its way from the server to you.", "Pause downloads and streams on this network, or move closer to the router.");
   }
@@ -156,7 +157,8 @@ function worstDelay(m: Measured): { ms: number; other: Other } | null {
 }
 
 const frozen = (v: Receiving): boolean => v.freezes >= 2 || v.frozenShare >= 0.05;
-const tooBusy = (v: Receiving): boolean => v.dropped >= 0.1 || v.decoding >= 0.8;
+/** Pictures are dropped for want of packets, too: where those get lost, only the time for decoding tells. */
+const tooBusy = (v: Receiving, lossy: boolean): boolean => v.decoding >= 0.8 || (!lossy && v.dropped >= 0.1);
 const freezeWeight = (share: number): number => Math.max(noticeable, lossImpairment(share));
 
 function networkOf(m: Measured): { subject: string; advice: string } {

@@ -106,7 +106,7 @@ function Figures({ measured: m, name, serverMissing }: { measured: Measured; nam
           <Row testid="figures-up" label="You → server" cells={[...way(m.up, m.rttMs), picture(m.camera ?? m.screen), path(m.up.path), ""]} bad={m.up} />
           <Row testid="figures-down" label="Server → you" cells={[...way(m.down, m.rttMs), "", path(m.down.path), ""]} bad={m.down} />
           {m.others.map((o) => (
-            <Row key={o.identity} testid="figures-other" label={`${name(o.identity)} → server`} cells={[...way(o.up, o.rttMs), pictureOf(o), "", freezes(o)]} bad={o.up} />
+            <Row key={o.identity} testid="figures-other" label={name(o.identity)} cells={[...way(o.up, o.rttMs), pictureOf(o), "", freezes(o)]} bad={o.up} />
           ))}
         </tbody>
       </table>
