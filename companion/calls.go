@@ -20,6 +20,7 @@ import (
 //     a dying process leaves undone, and timers, any other process takes from the store.
 //  3. calls_view.go: the call as one device sees it.
 //  4. calls.go: what the room service asks and tells.
+//  5. calls_quality.go: what it measured, for those in the call.
 
 // Rooms is the service that carries the calls' media. A call's room has the
 // call's id as its name, and a device is account:device in it.

@@ -37,7 +37,9 @@ export function WhyBad({ session, people, onClose }: { session: CallSession; peo
         <div className="why-state" data-testid="why-failed">
           <Icon name="alert" size={22} />
           <p>Nothing can be measured just now. The connection may be coming back.</p>
-          <Button onClick={() => setRound(round + 1)}>Try again</Button>
+          <Button tone="primary" onClick={() => setRound(round + 1)}>
+            Try again
+          </Button>
         </div>
       )}
       {measured && findings.length === 0 && (
