@@ -163,7 +163,7 @@ const ranks = ["unknown", "good", "fair", "poor", "lost"] as const;
 function Connection({ people, onOpen, open }: { people: readonly Shown[]; onOpen: () => void; open: boolean }) {
   const worst = ranks[Math.max(0, ...people.map((p) => ranks.indexOf(p.participant.quality)))] ?? "unknown";
   return (
-    <button type="button" className="icon-button call-quality" data-testid="call-quality" data-quality={worst} aria-expanded={open} aria-label={`${connectionInWords(worst)}: why is my call bad?`} title={`${connectionInWords(worst)} (Q)`} onClick={onOpen}>
+    <button type="button" className="icon-button call-quality" data-testid="call-quality" data-quality={worst} aria-expanded={open} aria-label={`${connectionInWords(worst)}. Show why`} title={`${connectionInWords(worst)} (Q)`} onClick={onOpen}>
       <Signal quality={worst} size={22} />
     </button>
   );

@@ -46,7 +46,7 @@ export const Tile = memo(function Tile({ participant, name, displayName, note, o
         <span className="tile-name">{self ? "You" : shown}</span>
         {!self && handle && <span className="tile-handle">{handle}</span>}
         {quality !== "good" && quality !== "unknown" && (
-          <button type="button" className="tile-quality" data-testid="tile-quality" data-quality={quality} title={`${connectionInWords(quality)}: why?`} aria-label={`${connectionInWords(quality)}${self ? "" : ` of ${shown}`}: why?`} onClick={onQuality}>
+          <button type="button" className="tile-quality" data-testid="tile-quality" data-quality={quality} title={`${connectionInWords(quality)}: why?`} aria-label={`${connectionInWords(quality)}${self ? "" : ` of ${shown}`}. Show why`} onClick={onQuality}>
             <Signal quality={quality} />
           </button>
         )}
