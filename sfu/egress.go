@@ -118,6 +118,8 @@ type EgressStats struct {
 	Packets, Bytes, Runs uint64
 	// Dropped are packets that couldn't be sent.
 	Dropped uint64
+	// Again counts packets that left a second time under the same transport-wide number.
+	Again uint64
 	// RunLengths[n] counts runs of n+1 segments.
 	RunLengths [maxRun]uint64
 }
@@ -247,6 +249,7 @@ func (e *egress) flush() {
 		if s.again && s.stamp != nil {
 			abs := s.stamp.abs
 			s.write(s.stamp.transport, abs)
+			e.stats.Again++
 		} else {
 			// draft-holmer-rmcat-transport-wide-cc-extensions-01 section 2: one counter for all packets of the transport.
 			s.write(e.transport, abs)
