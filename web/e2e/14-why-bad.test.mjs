@@ -17,6 +17,7 @@ const skip = mayMakeNamespaces ? false : 'needs root, to make network namespaces
 const patience = 30_000;
 
 const panel = '[data-testid="why-bad"]';
+const notice = '[data-testid="weak-connection"]';
 const finding = `${panel} [data-testid="finding"]`;
 const text = (selector) => (document.querySelector(selector)?.textContent ?? '').replace(/\s+/g, ' ');
 
@@ -77,8 +78,9 @@ claim(
     await leaves(dora);
 
     // Dora's router drops every tenth packet of media, both ways.
-    const dropped = exitCodeIn(lab.client(1).replace(/-c1$/, '-r1'), 'nft', 'insert', 'rule', 'inet', 'lab', 'forward', 'meta', 'l4proto', 'udp', 'numgen', 'random', 'mod', '10', '0', 'drop');
-    assert.equal(dropped, 0, 'the router takes no rule');
+    const router = lab.client(1).replace(/-c1$/, '-r1');
+    const drops = (...which) => assert.equal(exitCodeIn(router, 'nft', 'insert', 'rule', 'inet', 'lab', 'forward', 'meta', 'l4proto', 'udp', 'numgen', 'random', 'mod', '10', ...which, 'drop'), 0, 'the router takes no rule');
+    drops('0');
 
     // Emil sees on Dora's tile that her connection is no longer a good one, and asks there.
     await emil.page.see(`${emil.tile(dora)} [data-testid="tile-quality"]`, patience);
@@ -96,10 +98,12 @@ claim(
     stage.say(`emil is told: ${others.map((f) => f.text).join(' | ')}`);
     assert.equal(own[0].about, 'me');
     assert.match(own[0].text, /^Your \S+ loses \d+ % of what you send and \d+ % of what you receive\./);
-    assert.ok(own.every((f) => f.about === 'me'), 'Dora is told about Emil, who has nothing to do with it');
+    // On a busy machine a picture may stop, or be dropped, for want of processor time: the networks are what this is about.
+    const ofNetworks = (list) => list.filter((f) => !/^(cpu|freezes)/.test(f.key));
+    assert.ok(ofNetworks(own).every((f) => f.about === 'me'), 'Dora is told about the network of Emil, who has nothing to do with it');
     assert.match(others[0].text, /^Dora’s connection is weak: \d+ % of what they send gets lost/);
     assert.match(others[0].text, /It isn’t your network\./);
-    assert.ok(others.every((f) => f.about !== 'me'), 'Emil is told about his own network, which is well');
+    assert.ok(ofNetworks(others).every((f) => f.about !== 'me'), 'Emil is told about his own network, which is well');
     await dora.screenshot('why-mine');
     await emil.screenshot('why-theirs');
 
@@ -110,6 +114,16 @@ claim(
     assert.doesNotMatch(answer.text, /\d+\.\d+\.\d+\.\d+|::|candidate/, 'it tells an address');
     await leaves(emil);
     await leaves(dora);
+
+    // When it gets much worse and stays so, both are told without asking, and where to look.
+    drops('<', '4');
+    for (const [person, words] of [[dora, /^Your connection is weak/], [emil, /^Dora’s connection is weak/]]) {
+      await person.page.see(notice, patience);
+      assert.match(await person.page.text(notice), words);
+      await person.page.click('[data-testid="weak-why"]');
+      await person.page.see(`${finding}[data-about="${person === dora ? 'me' : await person.page.attribute(person.tile(dora), 'data-identity')}"]`, patience);
+      await leaves(person);
+    }
     await dora.hangsUp();
     await emil.ended();
     assert.equal((await asksServer(emil, id)).status, 409, 'it goes on after the call');

@@ -71,7 +71,7 @@ export function CallScreen({ session, me }: { session: CallSession; me: Account 
             <Icon name="speaker" size={20} /> Click to hear the others
           </button>
         )}
-        {phase === "active" && panel !== "quality" && <Weak session={session} people={people} onOpen={openQuality} />}
+        <Weak session={session} people={people} shown={phase === "active" && panel !== "quality"} onOpen={openQuality} />
         <DeviceProblems view={view} />
       </div>
       <Controls session={session} view={view} panel={panel} onPanel={setPanel} ringing={ringing} connected={view.link === "connected"} />
@@ -170,16 +170,20 @@ function Connection({ people, onOpen, open }: { people: readonly Shown[]; onOpen
 }
 
 /** Offers to look when a connection has been weak for a while. */
-function Weak({ session, people, onOpen }: { session: CallSession; people: readonly Shown[]; onOpen: () => void }) {
+function Weak({ session, people, shown, onOpen }: { session: CallSession; people: readonly Shown[]; shown: boolean; onOpen: () => void }) {
   const weak = useStore(session.weak);
   const [dismissed, setDismissed] = useState<string | null>(null);
-  const shown = people.find((p) => p.participant.identity === weak);
-  if (!shown || dismissed === weak) return null;
+  const who = people.find((p) => p.participant.identity === weak);
+  if (!shown || !who || dismissed === weak) return null;
+  const open = (): void => {
+    setDismissed(weak);
+    onOpen();
+  };
   return (
     <p className="call-notice" role="status" data-testid="weak-connection">
-      <Signal quality={shown.participant.quality === "lost" ? "lost" : "poor"} size={20} />
-      <span>{shown.participant.self ? "Your connection is weak" : `${nameOf(shown)}’s connection is weak`}</span>
-      <button type="button" className="link" data-testid="weak-why" onClick={onOpen}>
+      <Signal quality={who.participant.quality === "lost" ? "lost" : "poor"} size={20} />
+      <span>{who.participant.self ? "Your connection is weak" : `${nameOf(who)}’s connection is weak`}</span>
+      <button type="button" className="link" data-testid="weak-why" onClick={open}>
         Why?
       </button>
       <IconButton label="Dismiss" icon="close" size={16} onClick={() => setDismissed(weak)} />
