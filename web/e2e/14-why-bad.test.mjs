@@ -64,16 +64,19 @@ claim(
       await a.seesFirstFrame(b, patience);
     }
 
-    // Before: all is well, and the figures say how it is known.
+    // On a busy machine packets come late, and pictures stop, for want of processor time: loss is what this is about.
+    const ofNetworks = (list) => list.filter((f) => !/^(cpu|freezes|jitter|delay|weak)/.test(f.key));
+
+    // Before: the networks are well, and the figures say how it is known.
     await asksWhy(dora, 'call-quality');
-    await dora.page.see(`${panel} [data-testid="why-fine"]`, patience);
     await dora.page.until(
-      (rows) => rows.every((row) => /Loss/.test(document.querySelector(row)?.querySelector('[data-label="Loss"]')?.dataset.label ?? '') && /\d %/.test(document.querySelector(row)?.innerText ?? '')),
+      (rows) => rows.every((row) => /\d %/.test(document.querySelector(`${row} [data-label="Loss"]`)?.innerText ?? '')),
       ['figures-up', 'figures-down', 'figures-other'].map((id) => `${panel} [data-testid="${id}"]`),
       patience,
     );
     stage.say(`dora's way up: ${await dora.page.evaluate(text, `${panel} [data-testid="figures-up"]`)}`);
     assert.match(await dora.page.evaluate(text, `${panel} [data-testid="figures-up"]`), /ms.*bit\/s.*×.*direct/);
+    assert.deepEqual(ofNetworks(await findingsOf(dora)), [], 'something is wrong before anything is');
     await dora.screenshot('why-fine');
     await leaves(dora);
 
@@ -94,15 +97,14 @@ claim(
     await dora.page.until(aboutATenth, [`${finding}[data-key="loss"]`, 2], patience);
     await emil.page.until(aboutATenth, [`${finding}[data-key^="loss "]`, 1], patience);
     const [own, others] = [await findingsOf(dora), await findingsOf(emil)];
+    const [ownLoss, doraLoss] = [own.find((f) => f.key === 'loss'), others.find((f) => f.key.startsWith('loss '))];
     stage.say(`dora is told: ${own.map((f) => f.text).join(' | ')}`);
     stage.say(`emil is told: ${others.map((f) => f.text).join(' | ')}`);
-    assert.equal(own[0].about, 'me');
-    assert.match(own[0].text, /^Your \S+ loses \d+ % of what you send and \d+ % of what you receive\./);
-    // On a busy machine a picture may stop, or be dropped, for want of processor time: the networks are what this is about.
-    const ofNetworks = (list) => list.filter((f) => !/^(cpu|freezes)/.test(f.key));
+    assert.equal(ownLoss.about, 'me');
+    assert.match(ownLoss.text, /^Your \S+ loses \d+ % of what you send and \d+ % of what you receive\./);
     assert.ok(ofNetworks(own).every((f) => f.about === 'me'), 'Dora is told about the network of Emil, who has nothing to do with it');
-    assert.match(others[0].text, /^Dora’s connection is weak: \d+ % of what they send gets lost/);
-    assert.match(others[0].text, /It isn’t your network\./);
+    assert.match(doraLoss.text, /^Dora’s connection is weak: \d+ % of what they send gets lost/);
+    assert.match(doraLoss.text, /It isn’t your network\./);
     assert.ok(ofNetworks(others).every((f) => f.about !== 'me'), 'Emil is told about his own network, which is well');
     await dora.screenshot('why-mine');
     await emil.screenshot('why-theirs');
@@ -128,7 +130,7 @@ claim(
     await emil.ended();
     assert.equal((await asksServer(emil, id)).status, 409, 'it goes on after the call');
   },
-  { skip },
+  { skip, timeout: 180_000 },
 );
 
 claim(
@@ -159,4 +161,5 @@ claim(
     await gus.hangsUp();
     await fiona.ended();
   },
+  { timeout: 150_000 },
 );
