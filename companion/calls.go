@@ -20,6 +20,7 @@ import (
 //     a dying process leaves undone, and timers, any other process takes from the store.
 //  3. calls_view.go: the call as one device sees it.
 //  4. calls.go: what the room service asks and tells.
+//  5. calls_quality.go: what it measured, for those in the call.
 
 // Rooms is the service that carries the calls' media. A call's room has the
 // call's id as its name, and a device is account:device in it.
@@ -33,6 +34,9 @@ type Rooms interface {
 	// there is nobody; both may take a moment.
 	Disconnect(room, identity, reason string)
 	CloseRoom(room string)
+	// Quality returns what was measured of the connection of identity, and of the others' that
+	// concerns it. false: identity is not in the room.
+	Quality(room, identity string) (CallQuality, bool)
 }
 
 // CallsConfig is what calls need of the rest of the program.
@@ -41,6 +45,7 @@ type CallsConfig struct {
 
 	Place     Rate // calls placed and people invited by one account; zero = 20 at once, one more each 3 s
 	Strangers Rate // those of them to people who are no contacts; zero = 6 at once, one more each 20 s
+	Quality   Rate // questions of one device for the quality of its call; zero = 10 at once, one more each second
 }
 
 var (
@@ -50,8 +55,8 @@ var (
 
 // calls is the server's state of calls.
 type calls struct {
-	rooms            Rooms
-	place, strangers *limiter
+	rooms                     Rooms
+	place, strangers, quality *limiter
 	*callWorker
 }
 
@@ -64,7 +69,10 @@ func (s *Server) initCalls() {
 	if cfg.Strangers.Burst <= 0 || cfg.Strangers.Every <= 0 {
 		cfg.Strangers = defaultStrangers
 	}
-	s.calls = calls{rooms: cfg.Rooms, place: newLimiter(cfg.Place), strangers: newLimiter(cfg.Strangers)}
+	if cfg.Quality.Burst <= 0 || cfg.Quality.Every <= 0 {
+		cfg.Quality = defaultQualityRate
+	}
+	s.calls = calls{rooms: cfg.Rooms, place: newLimiter(cfg.Place), strangers: newLimiter(cfg.Strangers), quality: newLimiter(cfg.Quality)}
 	if s.calls.rooms == nil {
 		s.calls.rooms = noRooms{}
 	}
@@ -177,3 +185,6 @@ func (noRooms) Token(string, string, string) (string, time.Time, error) {
 func (noRooms) Participants(string) []string      { return nil }
 func (noRooms) Disconnect(string, string, string) {}
 func (noRooms) CloseRoom(string)                  {}
+func (noRooms) Quality(string, string) (CallQuality, bool) {
+	return CallQuality{}, false
+}

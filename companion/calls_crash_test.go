@@ -204,6 +204,8 @@ func (p *crashProcess) Disconnect(room, identity, reason string) {
 	p.effect()
 }
 
+func (p *crashProcess) Quality(string, string) (CallQuality, bool) { return CallQuality{}, false }
+
 func (p *crashProcess) CloseRoom(room string) {
 	p.world.closed[room] = true
 	p.world.room[room] = nil

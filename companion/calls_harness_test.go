@@ -42,6 +42,20 @@ func (r *testRooms) Disconnect(room, identity, reason string) {
 }
 func (r *testRooms) CloseRoom(room string) { r.log(room + " closed") }
 
+// Quality tells the others' identities and a loss of 8 % on the way up of each.
+func (r *testRooms) Quality(room, identity string) (CallQuality, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	loss := 0.08
+	q := CallQuality{Me: OwnQuality{Quality: "good", Up: Link{Loss: &loss, Path: "relay"}}, Others: []OtherQuality{}}
+	for _, other := range r.in[room] {
+		if other != identity {
+			q.Others = append(q.Others, OtherQuality{Identity: other, Quality: "poor", Up: Link{Loss: &loss}, Tracks: []TrackQuality{}})
+		}
+	}
+	return q, slices.Contains(r.in[room], identity)
+}
+
 func (r *testRooms) log(what string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -39,6 +39,8 @@ func (s *Server) callRoutes() {
 	signedIn(s, route("cancel-call", http.MethodPost, "/v1/calls/{id}/cancel", "Withdraw my call; hangs up if it was just answered", 404, 409), s.cancelCall)
 	signedIn(s, route("hang-up", http.MethodPost, "/v1/calls/{id}/hangup", "Leave the call", 404, 409), s.hangUp)
 	signedIn(s, route("join-call", http.MethodPost, "/v1/calls/{id}/join", "A new token for the room of the call that this device is in", 404, 409), s.joinCall)
+	signedIn(s, route("call-quality", http.MethodGet, "/v1/calls/{id}/quality",
+		"What the server measured of the call that this device is in over the last seconds", 404, 409), s.callQuality)
 	signedIn(s, route("invite-to-call", http.MethodPost, "/v1/calls/{id}/invite", "Ring more people", 403, 404, 409, 422), s.inviteToCall)
 }
 
@@ -314,18 +316,7 @@ func (s *Server) joinCall(ctx context.Context, sess Session, in *callInput) (*ou
 	if err != nil {
 		return nil, s.callError(ctx, sess, err)
 	}
-	p := c.Person(sess.Account.ID)
-	switch {
-	case p == nil || p.Hidden:
-		err = call.ErrStranger
-	case p.Over() || p.Outcome != call.NoOutcome:
-		err = call.ErrOver
-	case p.State != call.PersonJoined:
-		err = call.ErrNotIn
-	case p.Device != sess.Device.ID:
-		err = call.ErrElsewhere
-	}
-	if err != nil {
+	if err := mayJoin(c, sess); err != nil {
 		return nil, s.callError(ctx, sess, err)
 	}
 	body, err := s.joinable(ctx, sess, c)

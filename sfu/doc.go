@@ -47,6 +47,9 @@
 // channels, channel.go what is sent on them. move.go takes a participant into another room, and shows its tracks in
 // further ones.
 //
+// What a person may want to know of a connection is kept while it goes on: links.go has the last seconds of each direction,
+// freeze.go the gaps in a video, quality.go the score.
+//
 // Goroutines: Pion's own, one per server each for speaker intervals and for the state of streams (streamstate.go) and
-// connections (quality.go), and one per participant while there is something to offer. Timers need none while they wait.
+// connections (quality.go, links.go), and one per participant while there is something to offer. Timers need none while they wait.
 package sfu

@@ -75,6 +75,7 @@ type Participant struct {
 	speaking atomic.Bool
 	asking   *alarm          // see negotiation.unanswered; nil with two peer connections
 	quality  connectionMeter // used by the sweep alone
+	links    atomic.Pointer[Links]
 
 	clockMu sync.Mutex
 	clock   forward.SenderClock

@@ -1,10 +1,12 @@
 package sfu
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/stun/v4"
+	"github.com/pion/webrtc/v4"
 )
 
 // pathSilence is how long nothing may come over the nominated path before another one that the client checks is taken
@@ -47,4 +49,20 @@ func (p *paths) request(m *stun.Message, remote ice.Candidate) bool {
 		return true
 	}
 	return false
+}
+
+// path returns how the peer connection's packets travel.
+func (t *transport) path() (out Path) {
+	if !t.up.Load() || t.closed.Load() {
+		return out
+	}
+	pair, err := t.pc.SCTP().Transport().ICETransport().GetSelectedCandidatePair()
+	if err != nil || pair == nil {
+		return out
+	}
+	if ip, err := netip.ParseAddr(pair.Remote.Address); err == nil {
+		out.Remote = netip.AddrPortFrom(ip.Unmap(), pair.Remote.Port)
+	}
+	out.TCP = pair.Remote.Protocol == webrtc.ICEProtocolTCP
+	return out
 }

@@ -447,6 +447,7 @@ type layer struct {
 	stats        LayerStats
 	pictures     frameRates
 	measured     measuredLayer
+	recent       recent
 }
 
 // senderReport is what a receiver report must echo of the latest sender report (RFC 3550 section 6.4.1).

@@ -124,6 +124,7 @@ func (s *subscription) starve(paused bool, now time.Duration) {
 		return
 	}
 	s.starved = paused
+	s.freeze.interrupt()
 	s.out.each(func(f *forward.Forwarder) { f.SetPaused(s.settings.Disabled || paused) })
 	if !paused {
 		s.pause.expect(now)

@@ -46,6 +46,7 @@ type ParticipantStats struct {
 	MalformedRTCP uint64
 	// StrayRTCP counts requests about streams that aren't sent to the participant.
 	StrayRTCP     uint64
+	Links         Links
 	Transports    []TransportStats
 	Publications  []PublicationStats
 	Subscriptions []SubscriptionStats
@@ -76,6 +77,7 @@ type TransportStats struct {
 	Feedback    TransportFeedback
 	// Congestion is about the path to the participant.
 	Congestion CongestionStats
+	Path       Path
 }
 
 // PublicationStats is a snapshot of one published track.
@@ -108,6 +110,8 @@ type LayerStats struct {
 	// that tells no layers has everything in [0][0].
 	Bitrate [codec.MaxSpatial + 1][codec.MaxTemporal + 1]uint64
 	Live    bool
+	// Recent counts what came in the last seconds; Lost is before repair.
+	Recent Recent
 }
 
 // SubscriptionStats counts one forwarded track.
@@ -130,6 +134,7 @@ type SubscriptionStats struct {
 	Need int64
 	// Switches counts starts and changes of layer.
 	Switches uint64
+	Delivery Delivery
 	// NACKs and PLIs count the requests that the subscriber sent; Resent the packets sent again, Gone those no longer stored,
 	// Forsaken those of a layer that was stopped because the path takes less.
 	NACKs, PLIs, Resent, Gone, Forsaken uint64
@@ -167,7 +172,26 @@ func (s *Server) Stats() Stats {
 
 // Stats returns a snapshot of the participant.
 func (p *Participant) Stats() ParticipantStats {
-	out := ParticipantStats{Room: p.whereabouts().name, ID: p.cfg.ID, RTT: p.knownRTT(), MalformedRTCP: p.badRTCP.Load(), StrayRTCP: p.strayRTCP.Load()}
+	out := p.Overview()
+	p.mu.Lock()
+	subs := make([]*subscription, 0, len(p.subs))
+	for _, s := range p.subs {
+		subs = append(subs, s)
+	}
+	p.mu.Unlock()
+	now := p.server.now()
+	for _, s := range subs {
+		stats := s.snapshot()
+		stats.Delivery = s.delivery(now)
+		out.Subscriptions = append(out.Subscriptions, stats)
+	}
+	return out
+}
+
+// Overview is Stats without the subscriptions, of which a room has as many as the square of its participants.
+func (p *Participant) Overview() ParticipantStats {
+	out := ParticipantStats{Room: p.whereabouts().name, ID: p.cfg.ID, RTT: p.knownRTT(), MalformedRTCP: p.badRTCP.Load(),
+		StrayRTCP: p.strayRTCP.Load(), Links: p.Links()}
 	for i := range p.transports {
 		if t := p.transports[i].Load(); t != nil {
 			out.Transports = append(out.Transports, t.snapshot())
@@ -175,10 +199,6 @@ func (p *Participant) Stats() ParticipantStats {
 	}
 	p.mu.Lock()
 	pubs := append([]*publication(nil), p.tracks.order...)
-	subs := make([]*subscription, 0, len(p.subs))
-	for _, s := range p.subs {
-		subs = append(subs, s)
-	}
 	p.mu.Unlock()
 	now := p.server.now()
 	for _, pub := range pubs {
@@ -186,9 +206,6 @@ func (p *Participant) Stats() ParticipantStats {
 			continue // a codec that was only named
 		}
 		out.Publications = append(out.Publications, pub.snapshot(now))
-	}
-	for _, s := range subs {
-		out.Subscriptions = append(out.Subscriptions, s.snapshot())
 	}
 	out.Bandwidth = p.sharing.snapshot()
 	return out
@@ -199,6 +216,7 @@ func (t *transport) snapshot() TransportStats {
 	out := TransportStats{Target: t.target, State: t.state, Feedback: t.feedback}
 	t.mu.Unlock()
 	out.SRTPProfile, _ = t.profile.Load().(string)
+	out.Path = t.path()
 	if t.in != nil {
 		t.in.mu.Lock()
 		out.Ingest = t.in.stats
@@ -223,6 +241,7 @@ func (pub *publication) snapshot(now time.Duration) PublicationStats {
 			l.mu.Lock()
 			out.Layers[i] = l.stats
 			out.Layers[i].SSRC = l.ssrc
+			out.Layers[i].Recent = l.recent.since(l.counted(now))
 			l.mu.Unlock()
 			out.Layers[i].Live = l.live(now)
 			out.Layers[i].Spatial = int(l.spatial.Load())

@@ -89,6 +89,7 @@ func (p *Participant) sweep(now time.Duration, score bool) {
 			s.pub.codecs.settle(now)
 		}
 	}
+	p.watchLinks(now, pubs, subs)
 	if score {
 		p.measure(pubs, subs)
 	}

@@ -67,6 +67,9 @@ type subscription struct {
 	allotted alloc.Result // by the latest allocation
 	measured measuredStream
 	plis     allowance
+	recent   recent
+	freeze   freezeMeter
+	frames   uint64 // of a video
 }
 
 // stream is the sending side of a subscription, from the answer on. Guarded by the subscription.
@@ -285,6 +288,9 @@ func (s *subscription) forward(pub *publication, p *packet, hush bool) {
 				s.stats.Packets++
 				s.stats.Bytes += uint64(n)
 				s.pause.expect(p.forward.Arrival)
+				if s.pub.cfg.Kind == Video {
+					s.shown(sent.Marker, p.forward.Arrival)
+				}
 			}
 			if d.Started {
 				s.stats.Switches++
@@ -553,6 +559,9 @@ func (n needed) request(now time.Duration) {
 
 func (s *subscription) configure(set SubscriptionSettings, now time.Duration) {
 	s.mu.Lock()
+	if set.Disabled != s.settings.Disabled {
+		s.freeze.interrupt()
+	}
 	s.settings = set
 	s.pause.expect(now)
 	if s.out != nil {
@@ -567,6 +576,7 @@ func (s *subscription) setMuted(muted bool) {
 	now := s.p.server.now()
 	s.mu.Lock()
 	s.pause.expect(now)
+	s.freeze.interrupt()
 	if s.out != nil {
 		s.out.each(func(f *forward.Forwarder) { f.SetMuted(muted) })
 	}

@@ -47,6 +47,8 @@ type transport struct {
 	trickled int
 	feedback TransportFeedback
 	measured measuredTransport
+
+	received, sent, told recent // used by the sweep alone; told: by transport-wide feedback
 }
 
 // TransportFeedback is what a subscriber tells about the whole transport.

@@ -22,7 +22,7 @@ import (
 // The token alone says who asks: cookies are ignored, so that any origin may call.
 func (s *Server) API() http.Handler {
 	calls := &twirp.Server{
-		Services: map[string]map[string]twirp.Method{"livekit.RoomService": s.apiMethods()},
+		Services: map[string]map[string]twirp.Method{"livekit.RoomService": s.apiMethods(), "anytime.RoomService": s.ourMethods()},
 		Absent:   absentServices,
 		Admit:    s.admitCall,
 		Log:      s.log,

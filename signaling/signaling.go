@@ -25,6 +25,9 @@ type Config struct {
 	Authorize func(context.Context, wire.Claims, Occasion) (Admission, error)
 	// ICEServers returns the TURN servers, with credentials, for an identity. nil: none.
 	ICEServers func(identity string) []*wire.ICEServer
+	// Measure returns what the media side knows of a participant's connection, by room id and participant id
+	// (MediaConfig), and what it receives only if that is asked for. nil: nothing is known.
+	Measure func(roomID, participantID string, received bool) Measured
 	// Observe learns what happens in rooms. It must not block. nil: nobody does.
 	Observe func(RoomEvent)
 	// ClientAddr returns the address that join limits count. nil: the connection's.

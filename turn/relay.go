@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -240,6 +241,31 @@ func (s *Server) channelEnded(_, _ net.Addr, _, _, _ string, relayed, _ net.Addr
 	if r := s.relayAt(relayed); r != nil {
 		r.channels.Add(-1)
 	}
+}
+
+// Relays reports whether packets from an address are those of a relay that a client holds, as the SFU sees them: relays send
+// from this machine, from the announced address or, where that is another's in front of it, from the SFU's own.
+func (s *Server) Relays(from netip.AddrPort) bool {
+	from = plain(from)
+	set := s.peers.Load()
+	own := slices.ContainsFunc(s.relayIPs, func(ip netip.Addr) bool { return ip.Unmap() == from.Addr() })
+	for announced, real := range set.to {
+		own = own || announced.Addr() == from.Addr() || real.Addr() == from.Addr()
+	}
+	if !own {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.relays[from] != nil {
+		return true
+	}
+	for announced := range s.relays {
+		if announced.Port() == from.Port() && announced.Addr().Is4() == from.Addr().Is4() {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Server) relayAt(announced net.Addr) *relay {

@@ -250,6 +250,10 @@ func TestRelayOverEachTransport(t *testing.T) {
 				t.Errorf("relay at %v, want the peer's address, as no other is configured", ip)
 			}
 			roundTrips(t, relay, peer)
+			here := addrPort(relay.LocalAddr())
+			if elsewhere := netip.MustParseAddr("192.0.2.7"); !s.Relays(here) || s.Relays(netip.AddrPortFrom(elsewhere, here.Port())) || s.Relays(netip.AddrPortFrom(here.Addr(), at[network].Port())) {
+				t.Error("the relay isn't told from other addresses")
+			}
 			now := s.Stats()
 			if now.Allocations != 1 || now.Users != 1 || now.AllocationsMade != before.AllocationsMade+1 {
 				t.Errorf("stats %+v", now)
@@ -263,6 +267,9 @@ func TestRelayOverEachTransport(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, "no allocation", func() bool { return s.Stats().Allocations == 0 })
+			if s.Relays(here) {
+				t.Error("it is taken for a relay though it is gone")
+			}
 		})
 	}
 }

@@ -160,6 +160,7 @@ func (n *node) openSignaling(context.Context) error {
 		Keys:       n.secretOf,
 		Authorize:  n.authorize,
 		ICEServers: n.iceServers,
+		Measure:    n.measure,
 		Observe:    n.observe,
 		ClientAddr: n.clientAddr,
 		Version:    version,

@@ -197,6 +197,14 @@ func testTransport(t *testing.T, host, protocol string, network webrtc.NetworkTy
 		if got != protocol || address != want.String() {
 			t.Errorf("%s %v: connected to %s over %s, want %v over %s", c.ID, target, address, got, want, protocol)
 		}
+		for _, stats := range c.Participant.Overview().Transports {
+			if stats.Target != target {
+				continue
+			}
+			if stats.Path.TCP != (protocol == "tcp") || !stats.Path.Remote.IsValid() || stats.Path.Remote == want {
+				t.Errorf("%s %v: the server sees a path %+v over %s", c.ID, target, stats.Path, protocol)
+			}
+		}
 	}
 }
 

@@ -76,3 +76,12 @@ func (p *participant) qualityLine() ParticipantQuality {
 	}
 	return q
 }
+
+// QualityOf returns what is told of a participant's connection; false while nothing is.
+func (r *Room) QualityOf(id string) (ParticipantQuality, bool) {
+	p := r.byID[id]
+	if p == nil || !p.scored {
+		return ParticipantQuality{}, false
+	}
+	return p.qualityLine(), true
+}

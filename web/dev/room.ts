@@ -129,6 +129,7 @@ export class ScriptedRoom implements Room {
     return () => {};
   }
 
+  sample = () => Promise.resolve(null);
   useDevice = () => Promise.resolve();
   resumeAudio = () => Promise.resolve();
   leave = () => Promise.resolve();

@@ -5,7 +5,7 @@
 import { createRoot } from "react-dom/client";
 import { createApp } from "../src/app";
 import type { Socket } from "../src/wire/events";
-import type { Call, Contacts, Person, Server, Snapshot } from "../src/wire/contract";
+import type { Call, CallQuality, Contacts, Person, Server, Snapshot } from "../src/wire/contract";
 import type { RoomView } from "../src/call/room";
 import { bind } from "../src/ui/commands";
 import { announce } from "../src/ui/announce";
@@ -29,6 +29,8 @@ interface Scene {
   unreachable?: boolean;
   offline?: boolean;
   lookup?: Person | null;
+  /** What the server measured; absent for none. */
+  quality?: CallQuality;
   then?: (app: ReturnType<typeof createApp>) => void;
 }
 
@@ -44,6 +46,23 @@ const type = (text: string): void => {
   input.dispatchEvent(new Event("input", { bubbles: true }));
 };
 const press = (testid: string): void => document.querySelector<HTMLElement>(`[data-testid="${testid}"]`)?.click();
+
+const why = (): void => void setTimeout(() => press("call-quality"), 300);
+
+function measured(change: { up?: number; ben?: number; path?: "udp" | "tcp" | "relay"; chloe?: boolean }): CallQuality {
+  const link = { jitterMs: 6, bitrateBps: 1_380_000, loss: 0.004 };
+  const camera = { id: "TR_1", source: "camera" as const, muted: false, paused: false, layer: 2, wanted: 2, width: 1280, height: 720, jitterMs: 5, bitrateBps: 1_300_000, fps: 29.8, freezes: 0, frozenMs: 0 };
+  const other = (who: Person, loss: number) => ({ identity: `${who.id}:dv_1`, quality: "good" as const, rttMs: 48, up: { ...link, loss }, tracks: [{ ...camera }] });
+  return {
+    me: { quality: "good", rttMs: 31, up: { ...link, loss: change.up ?? 0.004, path: change.path ?? "udp" }, down: { ...link, path: change.path ?? "udp" } },
+    others: [other(ben, change.ben ?? 0), ...(change.chloe ? [{ ...other(chloe, 0.05), tracks: [{ ...camera, layer: 0, width: 320, height: 180, why: "not_sent" as const, freezes: 3 }] }] : [])],
+  };
+}
+
+/** Shows at once what takes a while to be shown. */
+function speedUp(app: ReturnType<typeof createApp>): void {
+  app.calls.current.value?.weak.set(`${ben.id}:dv_1`);
+}
 
 const scenes: Record<string, Scene> = {
   "welcome-new": { signedOut: true, server: { ...server, operator: false, registration: "invite" } },
@@ -83,6 +102,11 @@ const scenes: Record<string, Scene> = {
   "call-blocked-audio": { placed: active([ben]), room: roomView(some(1), { audioBlocked: true }) },
   "call-reconnecting": { placed: active([ben]), room: roomView(some(1)), then: (app) => setTimeout(() => lose(app), 300) },
   "call-devices": { placed: active([ben]), room: roomView(some(1)), then: () => setTimeout(() => press("devices-button"), 300) },
+  "call-weak": { placed: active([ben, chloe]), room: roomView([participant(ben, 0, { quality: "poor" }), participant(chloe, 1, { quality: "fair" })]), then: (app) => speedUp(app) },
+  "why-fine": { placed: active([ben]), room: roomView(some(1)), quality: measured({}), then: () => why() },
+  "why-mine": { placed: active([ben, chloe]), room: roomView(some(2)), quality: measured({ up: 0.08, path: "tcp", chloe: true }), then: () => why() },
+  "why-theirs": { placed: active([ben]), room: roomView([participant(ben, 0, { quality: "fair" })]), quality: measured({ ben: 0.12, path: "relay" }), then: () => why() },
+  "why-failed": { placed: active([ben]), room: roomView(some(1)), then: () => why() },
   "call-add": { placed: active([ben]), room: roomView(some(1)), then: () => setTimeout(() => press("add-person"), 300) },
   "call-minimised": { placed: active([ben]), room: roomView(some(1)), then: () => setTimeout(() => go("#/"), 300) },
   ended: { placed: active([ben]), room: roomView(some(1)), then: (app) => setTimeout(() => app.calls.current.value?.heard(active([ben], { id: app.calls.current.value.id ?? "", version: 9, state: "ended", outcome: "answered", lengthSeconds: 1265 })), 300) },
@@ -114,6 +138,7 @@ function answer(path: string, method: string): Response {
   if (path.startsWith("/v1/people/")) return scene.lookup ? json(scene.lookup) : json({ detail: "not found" }, 404);
   if (path.startsWith("/v1/calls?")) return json({ calls: scene.history ?? history });
   if (path === "/v1/calls" && method === "POST") return json({ call: scene.placed, join });
+  if (path.endsWith("/quality") && scene.quality) return json(scene.quality);
   if (path === "/v1/invitations") return json({ link: "/#/join/7hTq2mXw9RkLsV4nZbYd", secret: "", expiresAt: new Date(Date.now() + 7 * 86_400_000).toISOString() });
   return json({ detail: `The scene has no answer to ${method} ${path}.` }, 500);
 }

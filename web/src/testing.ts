@@ -103,6 +103,7 @@ export class FakeRoom implements Room {
     return Promise.resolve();
   }
 
+  sample = () => Promise.resolve(null);
   useDevice = () => Promise.resolve();
   resumeAudio = () => Promise.resolve();
   watchMicrophone = () => () => {};

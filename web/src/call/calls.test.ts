@@ -34,6 +34,7 @@ function stage(api: Partial<CallsOptions["api"]> = {}) {
       rejoin: () => Promise.resolve({ call: outgoingCall({ state: "active", version: 3 }), join }),
       call: (id) => Promise.resolve(outgoingCall({ id, version: 9, state: "ended", outcome: "answered", lengthSeconds: 5 })),
       addToCall: () => Promise.reject(new Error("unused")),
+      callQuality: () => Promise.reject(new Error("unused")),
       ...api,
     },
     openRoom: () => {

@@ -1,5 +1,6 @@
 /** What a call needs of a media room. src/media drives a real one, tests a scripted one. */
 import type { Join, Media } from "../wire/contract";
+import type { MediaSample } from "./measured";
 
 export type LinkState = "idle" | "connecting" | "connected" | "reconnecting" | "closed";
 
@@ -29,7 +30,7 @@ export interface Participant {
   camera: VideoSource | null;
   screen: VideoSource | null;
   /** The network between this person and the server, in a word; "unknown" until the server tells. */
-  quality: "good" | "poor" | "lost" | "unknown";
+  quality: "good" | "fair" | "poor" | "lost" | "unknown";
 }
 
 export type Source = "microphone" | "camera" | "screen";
@@ -70,6 +71,8 @@ export interface Room {
   useDevice(kind: DeviceKind, id: string): Promise<void>;
   /** Calls back with the microphone's level, 0 to 1, until the returned function is called. */
   watchMicrophone(onLevel: (level: number) => void): () => void;
+  /** The browser's counters of what is sent and received; null while nothing is connected. */
+  sample(): Promise<MediaSample | null>;
   /** Plays blocked sound; call it from a click. */
   resumeAudio(): Promise<void>;
   /** Leaves and lets go of all devices. */

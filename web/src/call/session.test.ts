@@ -33,6 +33,7 @@ function stage(api: Partial<CallApi> = {}) {
         return Promise.resolve(outgoingCall({ version: 98, state: "ended", outcome: "answered", lengthSeconds: 7 }));
       },
       addToCall: ok("add", outgoingCall({ version: 5, state: "active" })),
+      callQuality: () => Promise.reject(new Error("unused")),
       ...api,
     } satisfies CallApi,
     openRoom: () => Promise.resolve(room),

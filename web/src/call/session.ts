@@ -4,9 +4,10 @@ import type { Api } from "../wire/api";
 import type { Call, Join, Media } from "../wire/contract";
 import { Store, type Clock } from "../store";
 import * as machine from "./machine";
+import { QualityWatch, WeakWatch } from "./quality";
 import { emptyRoom, type DeviceKind, type Room, type RoomView, type Source } from "./room";
 
-export type CallApi = Pick<Api, "placeCall" | "answer" | "cancel" | "hangUp" | "rejoin" | "call" | "addToCall">;
+export type CallApi = Pick<Api, "placeCall" | "answer" | "cancel" | "hangUp" | "rejoin" | "call" | "addToCall" | "callQuality">;
 
 export interface SessionOptions {
   api: CallApi;
@@ -24,6 +25,9 @@ export class CallSession {
   readonly clientId: string;
   readonly state: Store<machine.CallState>;
   readonly room = new Store<RoomView>(emptyRoom);
+  /** How good the call is, measured while somebody looks. */
+  readonly quality: QualityWatch;
+  readonly #weak: WeakWatch;
   readonly #options: SessionOptions;
   #room: Promise<Room> | null = null;
   #left = false;
@@ -34,6 +38,8 @@ export class CallSession {
     this.state = new Store(state);
     this.#options = options;
     this.clientId = crypto.randomUUID();
+    this.#weak = new WeakWatch(options.clock);
+    this.quality = new QualityWatch({ sample: async () => (await this.#opened()).sample(), server: () => options.api.callQuality(this.id ?? "") }, options.clock);
   }
 
   static place(names: readonly string[], media: Media, options: SessionOptions): CallSession {
@@ -59,6 +65,11 @@ export class CallSession {
 
   get id(): string | null {
     return this.state.value.call?.id ?? null;
+  }
+
+  /** The identity whose connection has been weak for a while. */
+  get weak(): Store<string | null> {
+    return this.#weak.weak;
   }
 
   get over(): boolean {
@@ -137,6 +148,7 @@ export class CallSession {
     const before = this.room.value;
     if (this.#left) return;
     this.room.set(view);
+    this.#weak.heard(view.participants);
     if (view.link !== before.link && view.link !== "connecting") {
       this.#step({ type: "link", link: view.link, closed: view.closed });
     }
@@ -165,7 +177,10 @@ export class CallSession {
     if (phase === "ringing") {
       this.#cancelRingTimer = this.#options.clock.after(machine.ringAtMost, () => this.#step({ type: "ringTimeout" }));
     }
-    if (phase === "ended") this.#cancelRejoin();
+    if (phase === "ended") {
+      this.#cancelRejoin();
+      this.#weak.stop();
+    }
   }
 
   #perform(effect: machine.Effect): void {

@@ -1,6 +1,7 @@
 /** Calls in words. */
 import type { Call, Person } from "../wire/contract";
 import type { EndOutcome } from "./machine";
+import type { Participant } from "./room";
 
 type Named = Pick<Person, "name" | "displayName">;
 
@@ -13,6 +14,22 @@ export function nameOf({ name, displayName }: Named): string {
 export function handleOf(person: Named): string {
   const handle = `@${person.name}`;
   return nameOf(person) === handle ? "" : handle;
+}
+
+/** How good a connection is. */
+export function connectionInWords(quality: Participant["quality"]): string {
+  switch (quality) {
+    case "good":
+      return "Good connection";
+    case "fair":
+      return "Fair connection";
+    case "poor":
+      return "Weak connection";
+    case "lost":
+      return "Lost connection";
+    case "unknown":
+      return "Connection not measured yet";
+  }
 }
 
 /** 3725 → "1:02:05"; 65 → "1:05". */

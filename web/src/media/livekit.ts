@@ -21,8 +21,10 @@ import type { Join, Media } from "../wire/contract";
 import type { Store } from "../store";
 import type { Preferences } from "../people/preferences";
 import { emptyRoom, off, type CloseReason, type DeviceKind, type Room, type RoomView, type Source } from "../call/room";
+import type { MediaSample, Medium } from "../call/measured";
 import { problemOf } from "./devices";
 import { watchLevel } from "./level";
+import { sampleOf } from "./stats";
 import { participantsOf } from "./view";
 
 /** What makes the view change; speaking and quality come several times a second, so they coalesce. */
@@ -164,6 +166,21 @@ class LivekitRoom implements Room {
   watchMicrophone(onLevel: (level: number) => void): () => void {
     const track = this.#microphone?.mediaStreamTrack;
     return track ? watchLevel(new MediaStream([track]), onLevel) : () => {};
+  }
+
+  async sample(): Promise<MediaSample | null> {
+    const room = this.#room;
+    if (!room || room.state !== ConnectionState.Connected) return null;
+    const tracks = [room.localParticipant, ...room.remoteParticipants.values()].flatMap((participant) =>
+      [...participant.trackPublications.values()].flatMap(({ source, track }) => {
+        const medium = mediumOf(source);
+        return track && medium ? [{ identity: participant === room.localParticipant ? null : participant.identity, medium, track }] : [];
+      }),
+    );
+    const reports = await Promise.all(
+      tracks.map(async ({ identity, medium, track }) => ({ identity, medium, report: await track.getRTCStatsReport().catch(() => undefined) })),
+    );
+    return sampleOf(reports, Date.now());
   }
 
   async resumeAudio(): Promise<void> {
@@ -348,6 +365,19 @@ class LivekitRoom implements Room {
   #videoOptions() {
     const { camera } = this.#preferences.value;
     return { ...(camera ? { deviceId: { ideal: camera } } : { facingMode: "user" as const }), resolution: VideoPresets.h720.resolution };
+  }
+}
+
+function mediumOf(source: Track.Source): Medium | null {
+  switch (source) {
+    case Track.Source.Microphone:
+      return "microphone";
+    case Track.Source.Camera:
+      return "camera";
+    case Track.Source.ScreenShare:
+      return "screen";
+    default:
+      return null;
   }
 }
 

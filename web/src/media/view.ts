@@ -61,8 +61,9 @@ function sourceOf(track: Track): VideoSource {
 function qualityOf(participant: SdkParticipant): Participant["quality"] {
   switch (participant.connectionQuality) {
     case ConnectionQuality.Excellent:
-    case ConnectionQuality.Good:
       return "good";
+    case ConnectionQuality.Good:
+      return "fair";
     case ConnectionQuality.Poor:
       return "poor";
     case ConnectionQuality.Lost:

@@ -4,6 +4,7 @@ import type {
   Call,
   CallJoin,
   CallPage,
+  CallQuality,
   CallsFrom,
   Contacts,
   Invitation,
@@ -123,6 +124,10 @@ export class Api {
 
   addToCall(id: string, to: string[]): Promise<{ call: Call }> {
     return this.#post(`/v1/calls/${encodeURIComponent(id)}/invite`, { to });
+  }
+
+  callQuality(id: string): Promise<CallQuality> {
+    return this.#http.request(`/v1/calls/${encodeURIComponent(id)}/quality`);
   }
 
   #post<T>(path: string, body?: unknown): Promise<T> {

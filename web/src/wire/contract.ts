@@ -114,6 +114,44 @@ export interface CallJoin {
   join: Join;
 }
 
+export type QualityWord = "excellent" | "good" | "poor" | "lost" | "unknown";
+
+/** One direction of a connection over the last seconds. */
+export interface LinkQuality {
+  /** Share of packets lost, 0 to 1, before repair. */
+  loss?: number;
+  jitterMs: number;
+  bitrateBps: number;
+  estimateBps?: number;
+  path?: "udp" | "tcp" | "relay";
+}
+
+/** A track of somebody else's on its way to us. */
+export interface TrackQuality {
+  id: string;
+  source: "camera" | "microphone" | "screen_share" | "screen_share_audio" | "unknown";
+  muted: boolean;
+  paused: boolean;
+  /** 0 low, 1 medium, 2 high, -1 nothing. */
+  layer: number;
+  wanted: number;
+  why?: "muted" | "disabled" | "no_media" | "starting" | "not_sent" | "bandwidth";
+  width?: number;
+  height?: number;
+  loss?: number;
+  jitterMs: number;
+  bitrateBps: number;
+  fps: number;
+  freezes: number;
+  frozenMs: number;
+}
+
+/** What the server measured of the call that this device is in. Figures of 0 are unknown, but for counts. */
+export interface CallQuality {
+  me: { quality: QualityWord; rttMs: number; up: LinkQuality; down: LinkQuality };
+  others: { identity: string; quality: QualityWord; rttMs: number; up: LinkQuality; tracks: TrackQuality[] }[];
+}
+
 export interface CallPage {
   calls: Call[];
   next?: string;

@@ -4,21 +4,23 @@ import type { Account } from "../../wire/contract";
 import type { CallSession } from "../../call/session";
 import type { Phase } from "../../call/machine";
 import type { DeviceProblem, RoomView } from "../../call/room";
-import { clock, handleOf, nameOf } from "../../call/words";
+import { clock, connectionInWords, handleOf, nameOf } from "../../call/words";
 import { useNow, useStore } from "../hooks";
 import { go } from "../router";
 import { problemInWords } from "../problems";
 import { Avatar } from "../components/Avatar";
 import { IconButton } from "../components/controls";
 import { Icon } from "../components/Icon";
+import { Signal } from "../components/Signal";
 import { AddPeople } from "./AddPeople";
 import { CallDevices } from "./CallDevices";
 import { Controls, type Panel } from "./Controls";
-import { inRoom, others, pending } from "./people";
+import { inRoom, others, pending, type Shown } from "./people";
 import { Stage } from "./Stage";
 import { Video } from "./Tile";
 import { useFirstTouch, useIdle } from "./idle";
 import { useShortcuts } from "./shortcuts";
+import { WhyBad } from "./WhyBad";
 
 const shownAs: Record<Phase, "ringing" | "connecting" | "active" | "reconnecting"> = {
   placing: "ringing",
@@ -42,6 +44,7 @@ export function CallScreen({ session, me }: { session: CallSession; me: Account 
   const watching = people.some((p) => !p.participant.self && (p.participant.camera ?? p.participant.screen));
   const idle = useIdle(3500, phase === "active" && watching && panel === null);
   const firstTouch = useFirstTouch(idle);
+  const openQuality = useCallback(() => setPanel("quality"), []);
   const minimise = useCallback(() => go("#/"), []);
   useShortcuts(session, view, setPanel, panel === null ? minimise : null);
   const title = titleOf(with_.map(nameOf));
@@ -54,11 +57,12 @@ export function CallScreen({ session, me }: { session: CallSession; me: Account 
           <Status session={session} phase={state.phase} />
         </div>
         <Speaker people={people} />
+        {view.link === "connected" && <Connection people={people} onOpen={openQuality} open={panel === "quality"} />}
       </header>
       {ringing || people.length + waiting.length === 0 ? (
         <Ringing people={with_} view={view} phase={state.phase} />
       ) : (
-        <Stage people={people} waiting={waiting} />
+        <Stage people={people} waiting={waiting} onQuality={openQuality} />
       )}
       <div className="call-notices">
         {phase === "reconnecting" && <Reconnecting />}
@@ -67,10 +71,12 @@ export function CallScreen({ session, me }: { session: CallSession; me: Account 
             <Icon name="speaker" size={20} /> Click to hear the others
           </button>
         )}
+        <Weak session={session} people={people} shown={phase === "active" && panel !== "quality"} onOpen={openQuality} />
         <DeviceProblems view={view} />
       </div>
       <Controls session={session} view={view} panel={panel} onPanel={setPanel} ringing={ringing} connected={view.link === "connected"} />
       {panel === "devices" && <CallDevices session={session} view={view} onClose={() => setPanel(null)} />}
+      {panel === "quality" && <WhyBad session={session} people={people} onClose={() => setPanel(null)} />}
       {panel === "add" && <AddPeople session={session} onClose={() => setPanel(null)} />}
     </section>
   );
@@ -147,6 +153,40 @@ function Reconnecting() {
   return (
     <p className="call-notice late" role="status">
       <span className="spinner" aria-hidden="true" /> Your connection dropped. Coming back by itself: no need to hang up.
+    </p>
+  );
+}
+
+const ranks = ["unknown", "good", "fair", "poor", "lost"] as const;
+
+/** The worst connection of the call, and the way to what is known of all of them. */
+function Connection({ people, onOpen, open }: { people: readonly Shown[]; onOpen: () => void; open: boolean }) {
+  const worst = ranks[Math.max(0, ...people.map((p) => ranks.indexOf(p.participant.quality)))] ?? "unknown";
+  return (
+    <button type="button" className="icon-button call-quality" data-testid="call-quality" data-quality={worst} aria-expanded={open} aria-label={`${connectionInWords(worst)}. Show why`} title={`${connectionInWords(worst)} (Q)`} onClick={onOpen}>
+      <Signal quality={worst} size={22} />
+    </button>
+  );
+}
+
+/** Offers to look when a connection has been weak for a while. */
+function Weak({ session, people, shown, onOpen }: { session: CallSession; people: readonly Shown[]; shown: boolean; onOpen: () => void }) {
+  const weak = useStore(session.weak);
+  const [dismissed, setDismissed] = useState<string | null>(null);
+  const who = people.find((p) => p.participant.identity === weak);
+  if (!shown || !who || dismissed === weak) return null;
+  const open = (): void => {
+    setDismissed(weak);
+    onOpen();
+  };
+  return (
+    <p className="call-notice" role="status" data-testid="weak-connection">
+      <Signal quality={who.participant.quality === "lost" ? "lost" : "poor"} size={20} />
+      <span>{who.participant.self ? "Your connection is weak" : `${nameOf(who)}’s connection is weak`}</span>
+      <button type="button" className="link" data-testid="weak-why" onClick={open}>
+        Why?
+      </button>
+      <IconButton label="Dismiss" icon="close" size={16} onClick={() => setDismissed(weak)} />
     </p>
   );
 }

@@ -4,7 +4,7 @@ import type { CallSession } from "../../call/session";
 import type { RoomView, Source } from "../../call/room";
 import { Icon, type IconName } from "../components/Icon";
 
-export type Panel = "devices" | "add" | null;
+export type Panel = "devices" | "add" | "quality" | null;
 
 export function Controls({ session, view, panel, onPanel, ringing, connected }: {
   session: CallSession;

@@ -11,13 +11,13 @@ const gap = 10;
 /** CSS pixels; as in watch.css. */
 const watchWidth = 264;
 
-export function Stage({ people, waiting }: { people: readonly Shown[]; waiting: readonly Pending[] }) {
+export function Stage({ people, waiting, onQuality }: { people: readonly Shown[]; waiting: readonly Pending[]; onQuality: () => void }) {
   const ref = useRef<HTMLDivElement>(null);
   const { width, height } = useSize(ref);
   const screens = people.filter((p) => p.participant.screen);
   const self = people.find((p) => p.participant.self);
   const others = people.filter((p) => !p.participant.self);
-  const tiles = [...others.map((p) => <PersonTile key={p.participant.identity} shown={p} />), ...waiting.map((p) => <PendingTile key={p.person.id} pending={p} />)];
+  const tiles = [...others.map((p) => <PersonTile onQuality={onQuality} key={p.participant.identity} shown={p} />), ...waiting.map((p) => <PendingTile key={p.person.id} pending={p} />)];
   const count = tiles.length;
   const speaking = others.find((p) => p.participant.speaking)?.participant.identity;
   const [featured, setFeatured] = useState(speaking);
@@ -35,7 +35,7 @@ export function Stage({ people, waiting }: { people: readonly Shown[]; waiting: 
         </figure>
         <div className="strip" tabIndex={0} role="group" aria-label="People">
           {tiles}
-          {self && <PersonTile key="self" shown={self} />}
+          {self && <PersonTile onQuality={onQuality} key="self" shown={self} />}
         </div>
       </div>
     );
@@ -46,7 +46,7 @@ export function Stage({ people, waiting }: { people: readonly Shown[]; waiting: 
     const shown = others.find((p) => p.participant.identity === speaker) ?? others[0];
     return (
       <div className="stage" data-layout="pair" ref={ref}>
-        {shown ? <PersonTile key={shown.participant.identity} shown={shown} /> : tiles[0]}
+        {shown ? <PersonTile onQuality={onQuality} key={shown.participant.identity} shown={shown} /> : tiles[0]}
       </div>
     );
   }
@@ -54,7 +54,7 @@ export function Stage({ people, waiting }: { people: readonly Shown[]; waiting: 
     return (
       <div className="stage" data-layout="pair" ref={ref}>
         {tiles}
-        {self && <PersonTile key="self" shown={self} className={count === 1 ? "corner" : ""} />}
+        {self && <PersonTile onQuality={onQuality} key="self" shown={self} className={count === 1 ? "corner" : ""} />}
       </div>
     );
   }
@@ -63,22 +63,23 @@ export function Stage({ people, waiting }: { people: readonly Shown[]; waiting: 
   return (
     <div className="stage" data-layout="grid" ref={ref}>
       {others.map((p) => (
-        <PersonTile key={p.participant.identity} shown={p} style={style} />
+        <PersonTile onQuality={onQuality} key={p.participant.identity} shown={p} style={style} />
       ))}
       {waiting.map((p) => (
         <PendingTile key={p.person.id} pending={p} style={style} />
       ))}
-      {self && <PersonTile key="self" shown={self} style={style} />}
+      {self && <PersonTile onQuality={onQuality} key="self" shown={self} style={style} />}
     </div>
   );
 }
 
-function PersonTile({ shown, style, className }: { shown: Shown; style?: { width: number; height: number }; className?: string }) {
+function PersonTile({ shown, onQuality, style, className }: { shown: Shown; onQuality: () => void; style?: { width: number; height: number }; className?: string }) {
   return (
     <Tile
       participant={shown.participant}
       name={shown.name}
       displayName={shown.displayName}
+      onQuality={onQuality}
       {...(shown.state === "reconnecting" ? { note: memberInWords(shown.state) } : {})}
       {...(style ? { style } : {})}
       {...(className ? { className } : {})}

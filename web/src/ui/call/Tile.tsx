@@ -1,9 +1,10 @@
 /** One person in a call: the picture or, without one, the avatar; name, microphone, network. */
 import { memo, useEffect, useRef, useState, type CSSProperties } from "react";
 import type { Participant, VideoSource } from "../../call/room";
-import { handleOf, nameOf } from "../../call/words";
+import { connectionInWords, handleOf, nameOf } from "../../call/words";
 import { Avatar } from "../components/Avatar";
 import { Icon } from "../components/Icon";
+import { Signal } from "../components/Signal";
 import { pictureFit, type PictureFit } from "./layout";
 
 export interface TileProps {
@@ -12,11 +13,13 @@ export interface TileProps {
   displayName: string;
   /** Joined but not seen in the room, or only rung: said instead of the picture. */
   note?: string;
+  /** Opens what is known of the connection. */
+  onQuality?: () => void;
   style?: CSSProperties;
   className?: string;
 }
 
-export const Tile = memo(function Tile({ participant, name, displayName, note, style, className = "" }: TileProps) {
+export const Tile = memo(function Tile({ participant, name, displayName, note, onQuality, style, className = "" }: TileProps) {
   const { camera, self, speaking, microphone, quality } = participant;
   const shown = nameOf({ name, displayName });
   const handle = handleOf({ name, displayName });
@@ -42,10 +45,10 @@ export const Tile = memo(function Tile({ participant, name, displayName, note, s
         )}
         <span className="tile-name">{self ? "You" : shown}</span>
         {!self && handle && <span className="tile-handle">{handle}</span>}
-        {(quality === "poor" || quality === "lost") && (
-          <span className="tile-quality" title={quality === "lost" ? "Connection lost" : "Weak connection"}>
-            <Icon name="offline" size={15} />
-          </span>
+        {quality !== "good" && quality !== "unknown" && (
+          <button type="button" className="tile-quality" data-testid="tile-quality" data-quality={quality} title={`${connectionInWords(quality)}: why?`} aria-label={`${connectionInWords(quality)}${self ? "" : ` of ${shown}`}. Show why`} onClick={onQuality}>
+            <Signal quality={quality} />
+          </button>
         )}
       </span>
     </div>

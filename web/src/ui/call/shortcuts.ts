@@ -3,7 +3,7 @@ import type { CallSession } from "../../call/session";
 import type { RoomView } from "../../call/room";
 import type { Panel } from "./Controls";
 
-/** M microphone, V camera, S screen, A add people, D devices, Escape back to the app. Not while something is typed. */
+/** M microphone, V camera, S screen, A add people, D devices, Q quality of the connection, Escape back to the app. Not while something is typed. */
 export function useShortcuts(session: CallSession, view: RoomView, onPanel: (panel: Panel) => void, onEscape: (() => void) | null): void {
   const latest = useRef({ view, onPanel, onEscape });
   useEffect(() => {
@@ -32,6 +32,9 @@ export function useShortcuts(session: CallSession, view: RoomView, onPanel: (pan
           break;
         case "d":
           onPanel("devices");
+          break;
+        case "q":
+          onPanel("quality");
           break;
         case "escape":
           onEscape?.();
