@@ -32,7 +32,6 @@ type narrow struct {
 	sent     []departure
 	streams  map[uint32]*streamAtReceiver
 	lost     int
-	video    uint32 // the SSRC that is reported on
 }
 
 type arriving struct {
@@ -53,7 +52,6 @@ type departure struct {
 type streamAtReceiver struct {
 	first, highest     uint16
 	received, expected int
-	any                bool
 }
 
 func (k *narrow) sendRun(run []segment) int {

@@ -13,7 +13,7 @@ import (
 
 // leanOffer has what we speak, what we don't, feedback in every form, and sections that aren't ours to touch.
 const leanOffer = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n" +
-	"m=audio 9 UDP/TLS/RTP/SAVPF 111 63 9 110\r\na=mid:a\r\na=sendrecv\r\n" +
+	"m=audio 9 UDP/TLS/RTP/SAVPF 111 63 9 110\r\na=mid:a\r\na=sendrecv\r\na=rtcp-fb:* ack ccfb\r\n" +
 	"a=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n" +
 	"a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\na=rtpmap:9 G722/8000\r\na=rtpmap:110 telephone-event/48000\r\n" +
 	"m=video 9 UDP/TLS/RTP/SAVPF 96 97 35 36 102 103 116\r\na=mid:v\r\na=sendrecv\r\n" +
@@ -21,11 +21,11 @@ const leanOffer = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n" +
 	"a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n" +
 	"a=rtpmap:35 X-unheard/90000\r\na=rtcp-fb:35 nack\r\na=rtpmap:36 rtx/90000\r\na=fmtp:36 apt=35\r\n" +
 	"a=rtpmap:102 H264/90000\r\na=fmtp:102 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n" +
-	"a=rtcp-fb:* transport-cc\r\na=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\na=rtpmap:116 ulpfec/90000\r\n" +
+	"a=rtcp-fb:* transport-cc\r\na=rtcp-fb:* ack ccfb\r\na=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\na=rtpmap:116 ulpfec/90000\r\n" +
 	"m=video 9 UDP/TLS/RTP/SAVPF 35\r\na=mid:w\r\na=rtpmap:35 X-unheard/90000\r\na=rtcp-fb:35 nack\r\n" +
 	"m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:d\r\na=sctp-port:5000\r\n" +
 	"m=video 9 UDP/TLS/RTP/SAVPF 35 120 124 125 126\r\na=mid:r\r\na=recvonly\r\na=rtpmap:35 X-unheard/90000\r\n" +
-	"a=rtpmap:120 VP8/90000\r\na=rtcp-fb:120 nack\r\na=rtpmap:124 rtx/90000\r\na=fmtp:124 apt=120\r\n" +
+	"a=rtpmap:120 VP8/90000\r\na=rtcp-fb:120 nack\r\na=rtcp-fb:* ack ccfb\r\na=rtpmap:124 rtx/90000\r\na=fmtp:124 apt=120\r\n" +
 	"a=rtpmap:125 VP9/90000\r\na=fmtp:125 profile-id=2\r\na=rtpmap:126 rtx/90000\r\na=fmtp:126 apt=125\r\n"
 
 func TestLeanOffers(t *testing.T) {
@@ -72,7 +72,8 @@ func TestLeanOffers(t *testing.T) {
 		}
 	}
 	slices.Sort(got)
-	want := []string{"102 transport-cc", "111 transport-cc", "120 nack", "96 nack", "96 nack pli", "96 transport-cc"}
+	// RFC 8888 where the client receives alone: to who sends we don't speak it.
+	want := []string{"* ack ccfb", "102 transport-cc", "111 transport-cc", "120 nack", "96 nack", "96 nack pli", "96 transport-cc"}
 	if !slices.Equal(got, want) {
 		t.Errorf("feedback in the answer: %q, want %q", got, want)
 	}

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"anytime/sfu/codec"
+
 	"github.com/pion/sdp/v3"
 )
 
@@ -214,6 +216,36 @@ func TestParseDescription(t *testing.T) {
 	}
 	if strings.Join(v.rids, "") != "qhf" {
 		t.Errorf("rids %v", v.rids)
+	}
+}
+
+func TestFeedbackOfDescriptions(t *testing.T) {
+	offer := offerCongestionFeedback(strings.ReplaceAll(chromeOffer, "a=rtcp-fb:96 nack\r\n", "a=rtcp-fb:96 nack\r\na=rtcp-fb:96 transport-cc\r\n"))
+	if n := strings.Count(offer, "\r\na=rtcp-fb:* ack ccfb\r\n"); n != 2 {
+		t.Errorf("%d m-lines offer RFC 8888, want those of audio and video", n)
+	}
+	ours, err := parseDescription(offer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := parseDescription(chromeOffer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &ours[1]
+	if v.extensions[codec.URITransportSequence] = 3; !v.ccfb || !v.transportCC() {
+		t.Errorf("%+v", v)
+	}
+	if n := negotiated(v, &theirs[1]); n.ccfb || n.transportCC() {
+		t.Errorf("with one who has neither: %+v", n)
+	}
+	perType := theirs[1]
+	perType.payloadAttribute("rtcp-fb", "96 ack ccfb")
+	if n := negotiated(v, &perType); !n.ccfb || n.transportCC() {
+		t.Errorf("with one who has RFC 8888 for a payload type: %+v", n)
+	}
+	if n := negotiated(v, v); !n.ccfb || !n.transportCC() {
+		t.Errorf("with one who has both: %+v", n)
 	}
 }
 

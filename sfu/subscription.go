@@ -176,6 +176,9 @@ func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) err
 	if s.ended {
 		return ErrClosed
 	}
+	if s.out != nil {
+		s.out.egress.forget(&s.out.shed) // it had another m-line
+	}
 	s.out = st
 	if _, have := choose(s.pub.codecs.policy, takes, bound, -1); have >= 0 {
 		s.start(s.pub.codecs.all()[have])
