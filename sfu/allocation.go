@@ -123,9 +123,10 @@ func (a *allocation) remove(s *subscription) {
 	for i, sh := range a.shares {
 		if sh.s == s {
 			a.allocator.Remove(sh.sub)
-			a.shares = append(a.shares[:i], a.shares[i+1:]...)
+			a.shares = slices.Delete(a.shares, i, i+1)
 			if s.pub.cfg.Kind == Video {
 				a.videos--
+				a.alarm.at(a.now + 1) // what it had is for the others
 			}
 			return
 		}
@@ -138,16 +139,14 @@ func (a *allocation) tick(now time.Duration) (next time.Duration) {
 	a.mu.Lock()
 	videos, more, calm := a.videos, a.more(now), a.calm(now)
 	a.mu.Unlock()
+	a.p.want(more)
 	switch {
 	case videos == 0:
 		return 0
 	case calm:
-		next = now + calmInterval
-	default:
-		next = now + shareInterval
+		return now + calmInterval
 	}
-	a.p.want(more)
-	return next
+	return now + shareInterval
 }
 
 // budgetAt returns what there is to share out. Called with a.mu held.

@@ -663,7 +663,7 @@ func (l *link) ask() (list []uint16) {
 // freeze returns the longest time for which the picture stands still after from. A frame is shown when all of it has come,
 // and all since the keyframe, unless a later one has been.
 func (l *link) freeze() (longest time.Duration) {
-	var sent, shown []time.Duration
+	var shown []time.Duration
 	ready, whole := time.Duration(0), true
 	for _, c := range l.sent {
 		if c.key {
@@ -671,7 +671,7 @@ func (l *link) freeze() (longest time.Duration) {
 		}
 		whole = whole && c.out != 0
 		if ready = max(ready, c.out); c.marker && whole {
-			sent, shown = append(sent, c.at), append(shown, ready)
+			shown = append(shown, ready)
 		}
 	}
 	last := *l.now
