@@ -411,7 +411,7 @@ func TestAttackAbsurdDependencies(t *testing.T) {
 			if i > 0 { // the frame number, then what it refers to and its chains
 				binary.BigEndian.PutUint16(v[1:], uint16(r.Uint32()))
 				for n := 3; n < len(v); n++ {
-					v[n] ^= byte(r.Uint32()) & byte(r.Uint32()) & byte(r.Uint32())
+					v[n] ^= byte(r.IntN(2) << r.IntN(8))
 				}
 			}
 			s.in.rtp(b, s.now)
