@@ -21,16 +21,18 @@ export const rateOf = (notes, from, to) => ((sentBy(notes, to) - sentBy(notes, f
 
 /**
  * How long after `from` the sent rate first is at most `limit` bit/s in a window of 500 ms, and for how long it is above in
- * the span after that: {after, above}, in seconds; `after` is the span when it never fits.
+ * the span after that: {after, above}, in seconds; when it never fits, `after` is the span, and `above` counts from `from`.
  */
 export function fits(notes, from, limit, span = 20_000) {
   const window = 500;
   const end = Math.min(from + span, notes.at(-1).at - window);
   let at = from;
   while (at < end && rateOf(notes, at, at + window) > limit) at += 10;
+  const fitted = at < end;
+  const start = fitted ? at : from;
   let above = 0;
-  for (let t = at; t < Math.min(at + span, notes.at(-1).at - window); t += window) if (rateOf(notes, t, t + window) > limit) above += window / 1000;
-  return { after: (at < end ? at - from : span) / 1000, above };
+  for (let t = start; t < Math.min(start + span, notes.at(-1).at - window); t += window) if (rateOf(notes, t, t + window) > limit) above += window / 1000;
+  return { after: (fitted ? at - from : span) / 1000, above };
 }
 
 /** The queueing delay at each note, in ms. */
