@@ -95,7 +95,7 @@ function makeCamera({ width, height, fps }) {
     camera.made.push({ counter: camera.counter, at: clock() });
     if (camera.flashes && now - flashed >= FLASH_EVERY) {
       flashed = now;
-      beep();
+      microphone.beep();
     }
     paint(camera.counter, now - flashed < FLASH_EVERY / 10 && camera.flashes);
     const frame = new VideoFrame(picture, { format: 'I420', codedWidth: width, codedHeight: height, timestamp: Math.round(now * 1000) });
@@ -109,26 +109,20 @@ function makeCamera({ width, height, fps }) {
 
 // --- The microphone ------------------------------------------------------------------------------
 
-let sounding = 0; // samples of beep that are left to make
-
-const beep = () => (sounding = RATE / 10);
-
-/** A track of silence, with a beep of a tenth of a second when there is a flash. */
+/** A track of silence; its beep() is a tenth of a second of tone, from the audio thread, which a busy page doesn't hold up. */
 function makeMicrophone() {
-  const track = new MediaStreamTrackGenerator({ kind: 'audio' });
-  const writer = track.writable.getWriter();
-  const began = performance.now();
-  let made = 0;
-  const timer = setInterval(() => {
-    for (; made < ((performance.now() - began) * RATE) / 1000; made += RATE / 100) {
-      const loud = Math.min(sounding, RATE / 100);
-      const data = Float32Array.from({ length: RATE / 100 }, (_, i) => (i < loud ? 0.5 : 0.001) * Math.sin((2 * Math.PI * BEEP * (made + i)) / RATE));
-      sounding -= loud;
-      const sound = new AudioData({ format: 'f32', sampleRate: RATE, numberOfFrames: RATE / 100, numberOfChannels: 1, timestamp: Math.round((began * 1000) + (made * 1e6) / RATE), data });
-      writer.write(sound).catch(() => sound.close());
-    }
-  }, 10);
-  return { track, stop: () => clearInterval(timer) };
+  const context = new AudioContext({ sampleRate: RATE, latencyHint: 'interactive' });
+  void context.resume();
+  const [tone, volume, out] = [context.createOscillator(), context.createGain(), context.createMediaStreamDestination()];
+  tone.frequency.value = BEEP;
+  volume.gain.value = 0.001; // not nothing, which an encoder may leave out
+  tone.connect(volume).connect(out);
+  tone.start();
+  const beep = () => {
+    volume.gain.setValueAtTime(0.5, context.currentTime);
+    volume.gain.setValueAtTime(0.001, context.currentTime + FLASH_EVERY / 10_000);
+  };
+  return { track: out.stream.getAudioTracks()[0], beep, stop: () => void context.close() };
 }
 
 let camera = null;
@@ -169,19 +163,26 @@ async function readVideo(track) {
   }
 }
 
+/**
+ * Notes when a beep begins. A page reads its samples when it gets to it; how long the earliest of the last second waited
+ * says when each is played.
+ */
 async function readAudio(track) {
   const reader = new MediaStreamTrackProcessor({ track, maxBufferSize: 100 }).readable.getReader();
-  let [loud, samples] = [false, new Float32Array(0)];
+  let [loud, samples, played] = [false, new Float32Array(0), 0];
+  const waited = []; // ms from a buffer's place in the sound to when it was read
   for (;;) {
     const { value: sound, done } = await reader.read();
     if (done) return;
     const at = clock();
+    waited.push(at - played);
+    if (waited.length > 100) waited.shift();
     if (samples.length < sound.numberOfFrames) samples = new Float32Array(sound.numberOfFrames);
     sound.copyTo(samples, { planeIndex: 0, format: 'f32-planar' });
     const first = samples.subarray(0, sound.numberOfFrames).findIndex((value) => Math.abs(value) > 0.1);
-    // A sample is heard as long after the first of its buffer as it stands after it.
-    if (first >= 0 && !loud) beeps.push({ at: at + (first * 1000) / sound.sampleRate });
+    if (first >= 0 && !loud) beeps.push({ at: played + Math.min(...waited) + (first * 1000) / sound.sampleRate });
     loud = first >= 0;
+    played += (sound.numberOfFrames * 1000) / sound.sampleRate;
     sound.close();
   }
 }

@@ -120,7 +120,12 @@ export const lips = ({ times = 20, seconds = 10 } = {}) => (stage, which) =>
     }
     await goesOn(2); // the receiver moves picture and sound together by degrees
     const after = await offsets();
-    return { offset: after.length > 0 ? Math.abs(median(after)) : null, worst: Math.max(...after.map(Math.abs)), notes: { before, after } };
+    return {
+      offset: Math.abs(median(after)),
+      worst: Math.max(...after.map(Math.abs)),
+      moved: Math.abs(median(after) - median(before)),
+      notes: { before, after },
+    };
   });
 
 /** A viewer on a bad link beside one on a good link. */
@@ -204,6 +209,7 @@ export const scenarios = [
     figures: [
       { key: 'offset', title: 'flash to beep, median', unit: 'ms', ...most(60) },
       { key: 'worst', title: 'flash to beep, worst', unit: 'ms', ...told(-1) },
+      { key: 'moved', title: 'flash to beep, against before the switches', unit: 'ms', ...told(-1) },
     ],
   },
   {
