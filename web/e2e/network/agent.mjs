@@ -91,7 +91,6 @@ function makeCamera({ width, height, fps }) {
   const tick = () => {
     const now = performance.now();
     camera.counter = (camera.counter + 1) & 0xffff;
-    // Late by more than a frame: a machine that is busy, not a link.
     camera.made.push({ counter: camera.counter, at: clock() });
     if (camera.flashes && now - flashed >= FLASH_EVERY) {
       flashed = now;

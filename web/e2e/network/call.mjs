@@ -13,7 +13,7 @@ import { launchChromium } from '../harness/chromium.mjs';
 import { tokenFor } from '../harness/sdk/client.mjs';
 import { servePages } from '../harness/sdk/pages.mjs';
 import { startServer } from '../harness/server.mjs';
-import { makeBadLab, clock } from './lab.mjs';
+import { clock, makeBadLab } from './lab.mjs';
 
 const PAGE = 8080; // where the page is, in each browser's namespace
 
@@ -102,10 +102,10 @@ class Party {
 
 /**
  * A lab with browsers and servers in it.
- * @param {{viewers: number[], reference?: string, say?: (line: string) => void}} options viewers: how many stand behind each
+ * @param {{viewers: number[], reference?: string}} options viewers: how many stand behind each
  *   link; reference: the binary of another server
  */
-export async function makeStage({ viewers, reference, say = () => {} }) {
+export async function makeStage({ viewers, reference }) {
   const kept = [];
   const remove = async () => {
     const failures = [];
@@ -132,7 +132,17 @@ export async function makeStage({ viewers, reference, say = () => {} }) {
     const publisher = await Party.at('publisher', lab.publisher, pages.socket, kept);
     const people = [];
     for (let n = 1; n <= viewers.reduce((a, b) => a + b); n++) people.push(await Party.at(`viewer${n}`, lab.viewer(n), pages.socket, kept));
-    return { lab, servers, publisher, viewers: people, say, remove };
+    return {
+      lab,
+      servers,
+      publisher,
+      viewers: people,
+      remove,
+      /** What our server printed: shown when a test fails. */
+      get log() {
+        return servers.ours.log;
+      },
+    };
   } catch (error) {
     await remove().catch(() => {});
     throw error;
@@ -146,7 +156,7 @@ let calls = 0;
  * `body` and ends it.
  * @param {object} stage of makeStage
  * @param {'ours' | 'reference'} which
- * @param {{capacity?: number, delay?: number, sound?: boolean, viewers?: number[], patience?: number, source?: object}} options
+ * @param {{capacity?: number, delay?: number, sound?: boolean, viewers?: number[], source?: object}} options
  *   of all links at first; viewers: those who join, counted from 1
  * @param {(call: Call) => Promise<T>} body
  * @returns {Promise<T & {machine: object}>} with what the machine did to the figures
@@ -171,7 +181,7 @@ export async function inCall(stage, which, { capacity = 10e6, delay = 30, sound 
     for (const viewer of people) await fullPicture(viewer, source.width);
     const begun = clock();
     const before = await publisher.do('sending');
-    const found = await body({ ...stage, people, link: stage.lab.link(1), delay, source, server });
+    const found = await body({ lab: stage.lab, publisher, people, link: stage.lab.link(1), delay, source, server });
     const layers = await publisher.do('sending');
     const late = Math.max(...links.map((link) => link.lateSince(begun)));
     return { ...found, machine: { ...limited(before, layers, (clock() - begun) / 1000, source), late } };

@@ -6,14 +6,12 @@
  *   NAME-p 10.90.0.4 publisher ┘                └ NAME-q2 ═══ NAME-e2 ── …
  *
  * ═══ is a link: on the way to the viewers a token bucket with a drop-tail queue (tc tbf, in NAME-qN), then the delay
- * (delay/, for want of netem), then random loss (nftables, in NAME-eN); on the way back the delay alone. What the queue holds
+ * (delay/, because kernels of small machines have no netem), then random loss (nftables, in NAME-eN); on the way back the delay alone. What the queue holds
  * is read from the kernel, and what was sent into it from the device before it. The servers have a route to the viewers, and
  * segment what they send before it leaves them, so that the link sees packets as a cable does.
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { artifact, root } from '../harness/files.mjs';
 
@@ -32,7 +30,7 @@ const within = (namespace, command, args, input) =>
 /** Builds the program that delays; go's cache makes it quick the second time. */
 function buildDelay() {
   const program = artifact('network', 'delay');
-  execFileSync('go', ['build', '-o', program, './web/e2e/network/delay'], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, CGO_ENABLED: '0' } });
+  execFileSync(process.env.GO ?? 'go', ['build', '-o', program, './web/e2e/network/delay'], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, CGO_ENABLED: '0' } });
   return program;
 }
 
@@ -177,8 +175,8 @@ class Link {
   }
 
   async make(delay) {
-    // Ahead of the browsers, which would keep the packets waiting.
-    this.#delay = spawn('nice', ['-n', '-15', 'ip', 'netns', 'exec', this.#near, delay, 'near', 'far', '0s'], { stdio: ['pipe', 'pipe', 'inherit'] });
+    // In real time, so that browsers which keep the processors busy don't keep the packets waiting.
+    this.#delay = spawn('chrt', ['--rr', '1', 'ip', 'netns', 'exec', this.#near, delay, 'near', 'far', '0s'], { stdio: ['pipe', 'pipe', 'inherit'] });
     const lines = createInterface({ input: this.#delay.stdout });
     await new Promise((resolve, reject) => {
       lines.once('line', resolve);

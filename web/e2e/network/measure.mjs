@@ -56,7 +56,7 @@ export function longestFreeze(decoded, from, to) {
 }
 
 /** A frame that comes later than this after it was made, beyond the way, is of no use to a talk. */
-export const IN_TIME = 1000;
+export const IN_TIME = 500;
 
 /**
  * Of the frames made from one time to another, the share decoded in time: {made, shown, share, late}. `way` is the delay of
