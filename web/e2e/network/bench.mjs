@@ -13,7 +13,7 @@ import { artifact } from '../harness/files.mjs';
 import { watchMachine } from '../harness/machine.mjs';
 import { makeStage } from './call.mjs';
 import { median } from './measure.mjs';
-import { scenarios } from './scenarios.mjs';
+import { noise, scenarios } from './scenarios.mjs';
 
 const { values } = parseArgs({
   options: { reference: { type: 'string' }, only: { type: 'string' }, runs: { type: 'string' }, 'without-ours': { type: 'boolean' } },
@@ -69,7 +69,7 @@ function show(value) {
 function table() {
   const rows = [['scenario', 'figure', '', 'target', ...which, '']];
   for (const { name, title, figures } of chosen) {
-    for (const { key, title: what, unit, target, meets, better, of } of figures) {
+    for (const { key, title: what, unit, target, meets, better, of, noise: apart = noise[unit] } of figures) {
       const cells = which.map((server) => results.filter((one) => one.scenario === name && one.server === server && !one.failed).map((one) => one[key]).filter((value) => typeof value === 'number'));
       const verdicts = [];
       const ours = which.indexOf('ours');
@@ -77,7 +77,7 @@ function table() {
         const met = of ? cells[ours].filter(meets).length >= (cells[ours].length * of) / 5 : meets(median(cells[ours]));
         if (cells[ours].length === 0 || !met) verdicts.push('MISSED');
       }
-      if (which.length === 2 && cells.every((cell) => cell.length > 0) && better * (median(cells[0]) - median(cells[1])) < 0) verdicts.push('worse than the reference');
+      if (which.length === 2 && cells.every((cell) => cell.length > 0) && better * (median(cells[0]) - median(cells[1])) < -apart) verdicts.push('worse than the reference');
       const text = (cell) => (cell.length === 0 ? '–' : `${show(median(cell))} (${show(Math.min(...cell))}…${show(Math.max(...cell))}, n ${cell.length})`);
       rows.push([title, what, unit, target, ...cells.map(text), verdicts.join(', ')]);
     }
