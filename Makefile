@@ -7,10 +7,10 @@ SOURCES  = $(shell git ls-files -co --exclude-standard -- '*.go' '*.sql' go.mod 
 PAGES    = $(shell git ls-files -co --exclude-standard -- web ':!web/e2e' ':!*.go')
 
 .NOTPARALLEL:
-.PHONY: help run lan build check test unit race fuzz bench bench-network e2e tools clean
+.PHONY: help run lan build check test unit race fuzz bench bench-network bench-network-browsers e2e tools clean
 
 help: ## what each target does
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 15
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 24
 
 run: build ## build everything and start the app on this machine (http://localhost:7880)
 	bin/anytime serve --listen $(ADDRESS) --registration open
@@ -54,6 +54,9 @@ bench: ## the benchmarks
 
 bench-network: ## bandwidth estimate and loss repair on simulated links, next to the targets
 	$(GO) test -count=1 -v -run 'TestNetwork|TestRandomLinks' ./sfu/bwe
+
+bench-network-browsers: tools build ## the targets with browsers on bad links (root); REFERENCE=binary measures another server beside it
+	cd web && node e2e/network/bench.mjs $(if $(REFERENCE),--reference $(abspath $(REFERENCE))) $(ARGS)
 
 e2e: tools build ## real browsers against the real server
 	cd web && npm run --silent e2e

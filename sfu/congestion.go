@@ -192,7 +192,11 @@ func (c *congestion) lead() lead {
 func (c *congestion) left(run []*slot, now time.Duration) {
 	for _, s := range run {
 		p := bwe.Packet{Sequence: s.number, Size: s.size, At: now, Probe: c.pacer.Probing()}
-		c.pacer.Sent(now, s.size, s.class == padding)
+		if s.numbered && !s.again {
+			c.pacer.Sent(now, s.size, s.class == padding)
+		} else {
+			c.pacer.Unseen(now, s.size, s.class == padding)
+		}
 		if c.reports != nil {
 			c.reports.Sent(p)
 		}

@@ -28,6 +28,11 @@ func (l *layer) describe(p *packet) {
 			spatial, _ := d.Structure.Highest()
 			l.spatial.Store(int32(spatial) + 1)
 			l.structure.Store(d.Structure)
+			if p.kind != codec.AV1 && p.kind != codec.VP9 {
+				// Read for what it says of the frame rates, and not passed on: a receiver that knows that nothing refers to a
+				// frame doesn't wait for its retransmission. Chromium then shows a tenth fewer frames at 10 % of loss.
+				p.dependency = nil
+			}
 		case errors.Is(err, codec.ErrNoStructure):
 			// Nobody can use it before the structure has come, so it is kept back until then.
 			p.waiting = true

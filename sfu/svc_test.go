@@ -119,6 +119,47 @@ func TestDescriptorsReachSubscribers(t *testing.T) {
 	}
 }
 
+// Of VP8 they go no further: see describe.
+func TestDescriptorsOfVP8StayHere(t *testing.T) {
+	const dependency = 7
+	st := newStage(t)
+	line := videoSection("0")
+	line.mixed, line.extensions[codec.URIDependency] = true, dependency
+	video := st.publish("TR_v", Video, line)
+	_, r := st.subscribe(video, "PA_v", line, -1)
+	r.keep = true
+	f := feed{ssrc: 7, mid: "0"}
+	encoder := codectest.Encoder{Mode: codectest.ModeOf("L1T3")}
+	for n := range 5 {
+		b := make([]byte, 1400)
+		w := codec.NewWriter(b, true, 96, f.sequence, f.timestamp, f.ssrc)
+		w.TwoByte()
+		w.Extension(4, []byte(f.mid))
+		if _, ok := w.Extension(dependency, encoder.Picture(n == 0)[0].Descriptor(true, true)); !ok {
+			t.Fatal("no room for the descriptor")
+		}
+		at := w.Finish()
+		at += copy(b[at:], f.vp8(true, n == 0))
+		f.sequence, f.picture, f.timestamp = f.sequence+1, f.picture+1, f.timestamp+3000
+		st.in.rtp(b[:at], time.Duration(n+1)*33*time.Millisecond)
+	}
+	got := r.packets()
+	if len(got) != 5 {
+		t.Fatalf("%d packets, want 5", len(got))
+	}
+	for i, p := range got {
+		if v := p.header.Extension(p.bytes, dependency); v != nil {
+			t.Errorf("packet %d has a descriptor %x", i, v)
+		}
+		if p.header.Extension(p.bytes, 3) == nil {
+			t.Errorf("packet %d has no transport-wide sequence number", i)
+		}
+	}
+	if video.layers[0].Load().structure.Load() == nil {
+		t.Error("the descriptors were not read")
+	}
+}
+
 // The structure is lost and comes again over RTX: what needs it waits and follows in order.
 func TestPacketsWaitForTheirStructure(t *testing.T) {
 	st := newStage(t)

@@ -162,12 +162,7 @@ func (p *Pacer) cluster(q Queue) Grant {
 
 // Sent tells that a packet left, of audio, of the queue or of padding.
 func (p *Pacer) Sent(now time.Duration, bytes int, padding bool) {
-	p.advance(now)
-	if !padding {
-		p.debt = min(p.debt+float64(bytes), paceDebt) // media doesn't wait for padding that went before it
-	}
-	p.padDebt = min(p.padDebt+float64(bytes), paceDebt)
-	p.inTick++
+	p.left(now, bytes, padding)
 	if p.probing {
 		if p.packets == 0 {
 			p.since = p.now
@@ -178,6 +173,18 @@ func (p *Pacer) Sent(now time.Duration, bytes int, padding bool) {
 			p.probing = false
 		}
 	}
+}
+
+// Unseen tells that a packet left of which no feedback will tell, so that it is no part of a cluster.
+func (p *Pacer) Unseen(now time.Duration, bytes int, padding bool) { p.left(now, bytes, padding) }
+
+func (p *Pacer) left(now time.Duration, bytes int, padding bool) {
+	p.advance(now)
+	if !padding {
+		p.debt = min(p.debt+float64(bytes), paceDebt) // media doesn't wait for padding that went before it
+	}
+	p.padDebt = min(p.padDebt+float64(bytes), paceDebt)
+	p.inTick++
 }
 
 func after(bytes, rate float64) time.Duration {

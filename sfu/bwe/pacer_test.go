@@ -213,3 +213,22 @@ func TestPacerPads(t *testing.T) {
 		t.Error("it pads without being told")
 	}
 }
+
+func TestProbeCountsWhatIsSeen(t *testing.T) {
+	var p Pacer
+	p.Set(500_000, 0)
+	p.Start(Probe{ID: 3, Rate: 1_000_000, Packets: 5, Bytes: 2500})
+	now := time.Second
+	for range 20 {
+		p.Unseen(now, 1000, false)
+	}
+	for i := range 5 {
+		if p.Probing() != 3 {
+			t.Fatalf("the cluster ended after %d packets", i)
+		}
+		p.Sent(now, 500, i%2 == 0)
+	}
+	if p.Probing() != 0 {
+		t.Error("the cluster goes on")
+	}
+}

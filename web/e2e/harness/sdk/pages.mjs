@@ -1,5 +1,5 @@
 /**
- * The bare page of livekit-client's tests: the SDK as it comes from npm, the agent that
+ * The bare pages of livekit-client's tests: the SDK as it comes from npm, the agent that
  * drives it, a button to press, and nothing of the app.
  */
 import { createReadStream, mkdtempSync, rmSync } from 'node:fs';
@@ -15,16 +15,23 @@ const scripts = {
   '/livekit-client.mjs': join(sdk, 'livekit-client.esm.mjs'),
   '/e2ee-worker.mjs': join(sdk, 'livekit-client.e2ee.worker.mjs'),
   '/agent.mjs': join(root, 'web', 'e2e', 'harness', 'sdk', 'browser-agent.mjs'),
+  '/network-agent.mjs': join(root, 'web', 'e2e', 'network', 'agent.mjs'),
 };
 
-const page = `<!doctype html><meta charset="utf-8"><title>livekit-client</title>
+/** The pages, by path: each with its agent. */
+const pages = Object.fromEntries(
+  Object.entries({ '/': '/agent.mjs', '/network': '/network-agent.mjs' }).map(([path, agent]) => [
+    path,
+    `<!doctype html><meta charset="utf-8"><title>livekit-client</title>
 <style>video { width: 160px }</style><button id="begin">begin</button>
-<script type="module" src="/agent.mjs"></script>`;
+<script type="module" src="${agent}"></script>`,
+  ]),
+);
 
 function answer(request, response) {
   const { pathname } = new URL(request.url, 'http://localhost');
-  if (pathname === '/') {
-    response.setHeader('content-type', 'text/html').end(page);
+  if (pages[pathname]) {
+    response.setHeader('content-type', 'text/html').end(pages[pathname]);
   } else if (scripts[pathname]) {
     response.setHeader('content-type', 'text/javascript');
     createReadStream(scripts[pathname]).on('error', (error) => response.destroy(error)).pipe(response);
