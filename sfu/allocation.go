@@ -10,8 +10,8 @@ import (
 
 // What the path to a participant takes is shared out among its subscriptions:
 //
-//  1. Whoever estimates the path calls [Participant.budget]. What changes what is wanted or what there is (settings, mute,
-//     a layer that starts or stops) calls share at once; the alarm calls it a few times per second.
+//  1. Whoever estimates the path calls [Participant.budget]. What changes what is wanted (settings, mute) calls share at
+//     once; a layer that starts or stops sets the alarm, which calls it a few times per second anyway.
 //  2. offer.go: each publication tells its layers with their measured bitrates, once for all its subscribers.
 //  3. [anytime/sfu/alloc.Allocator] gives each subscription its target.
 //  4. The forwarders follow (share.go). Who gets nothing is told so by [StreamPaused]. Keyframes are asked for where a target
@@ -36,6 +36,10 @@ const (
 	startSpare = 15
 	// eagerTime is how long a subscription climbs as fast as the estimate grows.
 	eagerTime = 5 * time.Second
+	// A path on which the least of a single video doesn't fit takes it for shortTime all the same: estimates fall for a moment
+	// at any change of the path, and a pause is longer than that. Where it takes twice what there is, for badTime.
+	shortTime = 4 * time.Second
+	badTime   = 2 * time.Second
 	// speakerTime is how long a speaker stays who still speaks.
 	speakerTime = 2 * time.Second
 	// unlimited is more than any path takes, in bits per second.
@@ -56,8 +60,9 @@ type allocation struct {
 	now       time.Duration
 	began     time.Duration // the first video came
 	started   bool
-	known     bool  // the estimate counts
-	first     int64 // estimate, 0 for none yet
+	short     time.Duration // since when no video fits, 0 = one does
+	known     bool          // the estimate counts
+	first     int64         // estimate, 0 for none yet
 	estimate  int64
 	sending   int64 // what the layers that are being forwarded cost
 	summary   alloc.Summary
@@ -175,7 +180,7 @@ func (a *allocation) more(now time.Duration) (bits int64) {
 				bits += cost
 			}
 		}
-	} else if bits = a.summary.Wanted; bits <= a.summary.Used {
+	} else if bits = a.summary.Wanted; bits <= a.summary.Used && (!a.known || bits <= a.estimate) {
 		return 0
 	}
 	return bits + bits*moreWanted/100
@@ -194,6 +199,7 @@ func (a *allocation) share(now time.Duration) {
 		a.known, budget = true, a.estimate
 		a.look(now, false)
 	}
+	budget = a.forbear(now, budget)
 	a.changed = a.allocator.Update(now, budget, a.changed[:0])
 	a.summary = a.allocator.Summary()
 	d := descent{congested: a.sending > budget+budget*congestedBy/100, spare: budget - a.summary.Used}
@@ -207,6 +213,37 @@ func (a *allocation) share(now time.Duration) {
 	for _, k := range keyframes {
 		k.request(now)
 	}
+}
+
+// forbear returns the budget, for a while at least what audio and the least of one of the videos being sent takes. Called
+// with a.mu held.
+func (a *allocation) forbear(now time.Duration, budget int64) int64 {
+	var audio, video int64
+	for _, sh := range a.shares {
+		if sh.input.Kind == alloc.Audio {
+			audio += sh.cost
+		} else if sh.cost > 0 {
+			if least := sh.offer.least(); video == 0 || least < video {
+				video = least
+			}
+		}
+	}
+	least := audio + video
+	if video == 0 || budget >= least {
+		a.short = 0
+		return budget
+	}
+	if a.short == 0 {
+		a.short = now
+	}
+	patience := shortTime
+	if least > 2*budget {
+		patience = badTime
+	}
+	if now-a.short < patience {
+		return least
+	}
+	return budget
 }
 
 // attend notes the room's active speakers, the loudest first: the video of the loudest is the last to suffer. Who spoke
@@ -224,11 +261,13 @@ func (r *room) attend(list []Speaker, now time.Duration) {
 		return
 	}
 	r.speaker, r.spoke = speaker, now
-	r.mu.Unlock()
 	speaker.speaking.Store(true)
-	speaker.regard(now)
 	if old != nil {
 		old.speaking.Store(false)
+	}
+	r.mu.Unlock()
+	speaker.regard(now)
+	if old != nil {
 		old.regard(now)
 	}
 }

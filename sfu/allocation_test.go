@@ -277,6 +277,7 @@ func TestABudgetThatFallsTakesFromThumbnailsFirst(t *testing.T) {
 		{2_000_000, []int{2, 0, -1, -1, 0}},
 		{600_000, []int{1, -1, -1, -1, 0}},
 		{200_000, []int{0, -1, -1, -1, 0}},
+		{0, []int{0, -1, -1, -1, 0}}, // for badTime
 		{0, []int{-1, -1, -1, -1, 0}},
 	} {
 		v.p.budget(h.now, x.budget)

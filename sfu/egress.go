@@ -69,6 +69,8 @@ type outgoing struct {
 	frameOffset uint16
 	// fill: padding only, no payload; full: as much of it as there can be.
 	fill, full bool
+	// keep: padding that has a number of its stream's own, so that it has to leave.
+	keep bool
 	// stamp, if not nil, receives what was written at sending; or gives it, when again is set.
 	stamp *stamp
 	again bool
@@ -193,7 +195,10 @@ func (e *egress) send(o *outgoing) bool {
 		switch o.class {
 		case padding:
 			if e.media.n+e.again.n > 0 {
-				return false
+				if !o.keep {
+					return false
+				}
+				break // it waits for its turn
 			}
 			fallthrough
 		case sound:
@@ -223,9 +228,12 @@ func (e *egress) send(o *outgoing) bool {
 		if g := e.pump(now); g.Padding > 0 {
 			e.wake(now, now) // to make some takes the locks of subscriptions, one of which our caller has
 		}
-	case !e.armed:
-		e.armed, e.due = true, o.at+e.delay
-		e.timer.Reset(e.delay)
+	default:
+		now := o.at
+		if now == 0 {
+			now = e.clock()
+		}
+		e.wake(now, now+e.delay)
 	}
 	return true
 }

@@ -13,7 +13,7 @@ import (
 // 25 payload types with five kinds of feedback each. So Pion is shown a lean offer: without the codecs that we don't
 // speak, and without feedback, which it needs for its answer alone. That is where [leaned] puts it back.
 //
-// Of an m-line on which the client only receives, Pion is shown a single codec: it neither sends nor receives there, since
+// Of an m-line of video on which the client only receives, Pion is shown a single codec: it neither sends nor receives there, since
 // what we send on it is ours to describe (sections.go). Such m-lines are most of a client's with a single peer connection.
 
 // leaned is what was taken out of an offer, by mid.
@@ -88,7 +88,7 @@ func lean(d *sdp.SessionDescription) leaned {
 		}
 		all.feedback[mid] = said
 		retain(m, keep)
-		if one := firstCodec(m); kind == "video" && direction(m.Attributes) == "recvonly" && one != "" {
+		if one := firstCodec(m); kind == "video" && receives && one != "" {
 			s := stub{formats: m.MediaName.Formats}
 			for _, a := range m.Attributes {
 				if a.Key == "rtpmap" || a.Key == "fmtp" {

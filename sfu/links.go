@@ -275,35 +275,20 @@ func (s *subscription) delivery(now time.Duration) Delivery {
 		Sent:    -1, Wish: -1, Best: -1,
 	}
 	out.Freezes, out.FrozenFor = s.freeze.total(now, !out.Muted && !out.Disabled && !s.starved)
-	set, current, spatial := s.settings, -1, -1
-	var source *publication
-	if s.out != nil && s.out.source != nil {
-		source, current = s.out.source, s.out.forwarder.Current()
-		if high, _, ok := s.out.forwarder.Layers(); ok {
-			spatial = int(high)
+	if s.pub.cfg.Kind == Video && s.out != nil && s.out.source != nil {
+		o := s.out.source.offer(now)
+		out.Sent, _ = o.forwarded(s.out.forwarder, s.out.temporal)
+		out.Wish = int(s.allotted.Wanted.Spatial)
+		for i := range o.layers {
+			if o.layers[i].Temporal[0].Live {
+				out.Best = i
+			}
+		}
+		if out.Sent >= 0 {
+			out.Width, out.Height = o.layers[out.Sent].Width, o.layers[out.Sent].Height
 		}
 	}
 	s.mu.Unlock()
-	if source == nil || s.pub.cfg.Kind != Video {
-		return out
-	}
-	out.Sent, out.Wish = current, source.wish(set)
-	for i := range source.layers {
-		if l := source.layers[i].Load(); l != nil && l.live(now) {
-			out.Best = i
-		}
-	}
-	if current >= 0 {
-		if l := source.layers[current].Load(); l != nil && l.spatial.Load() > 1 {
-			out.Sent, out.Best = spatial, int(l.spatial.Load())-1
-			out.Wish = min(out.Wish, out.Best)
-		}
-	}
-	for _, l := range source.sizes() {
-		if int(l.Quality) == out.Sent {
-			out.Width, out.Height = l.Width, l.Height
-		}
-	}
 	return out
 }
 

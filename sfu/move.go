@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-
-	"anytime/sfu/speakers"
 )
 
 // place is a room in which a publication is found, and the ear that the room has on it.
@@ -123,9 +121,7 @@ func (s *Server) named(name string) *room {
 	if r := s.rooms[name]; r != nil {
 		return r
 	}
-	r := newRoom(name)
-	r.loudest = speakers.NewLoudest(s.cfg.Voices)
-	return r
+	return newRoom(name, s.cfg.Voices)
 }
 
 // forsake ends a room in which nobody is left. Called with s.mu held.

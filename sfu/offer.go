@@ -191,6 +191,18 @@ func (l *layer) cells(spatial uint8, now time.Duration) (out [alloc.MaxTemporal]
 }
 
 // best returns what the best of the layers up to spatial costs, lowest which is the lowest that is being sent, -1 for
+// least returns what the least of it costs, 0 if nothing is being sent.
+func (o *offer) least() (cost int64) {
+	for i := range o.layers {
+		for t := range o.layers[i].Temporal {
+			if c := &o.layers[i].Temporal[t]; c.Live && c.Bitrate != 0 && (cost == 0 || int64(c.Bitrate) < cost) {
+				cost = int64(c.Bitrate)
+			}
+		}
+	}
+	return cost
+}
+
 // none.
 func (o *offer) best(spatial int8) (cost int64, lowest int8) {
 	lowest = -1

@@ -104,7 +104,7 @@ func (s *subscription) padOnce(way padWay) int {
 		}
 		st.repeat++
 		sent, ok := st.sent.Get(st.newest - st.repeat%padRecent)
-		if !ok || sent.Fill {
+		if !ok || sent.Fill || st.forsaken.has(sent.Sequence, st.packets) {
 			return 0
 		}
 		p := s.storedOf(&sent)
@@ -131,6 +131,7 @@ func (s *subscription) padOnce(way padWay) int {
 		st.render(&sent, nil, f)
 		st.newest = sent.Sequence
 		st.remember(&sent, s.p.server.now())
+		o.keep = true
 	}
 	o.class, o.closes = padding, true
 	size := 12 + len(o.prefix) + len(o.payload) + packetOverhead

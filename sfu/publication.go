@@ -353,11 +353,12 @@ func (pub *publication) deliver(p *packet) {
 	}
 }
 
-// retarget lets every subscription choose its layer again: one came or went.
+// retarget has every subscriber's bandwidth shared out anew: a layer came or went. That is their alarms' work, not that of
+// the goroutine that reads the publisher's packets.
 func (pub *publication) retarget(now time.Duration) {
 	pub.offers.stale.Store(true)
 	for _, s := range *pub.started.Load() {
-		s.retarget(now)
+		s.p.sharing.alarm.at(now)
 	}
 }
 

@@ -25,9 +25,9 @@ type room struct {
 	loudest  *speakers.Loudest
 }
 
-func newRoom(name string) *room {
+func newRoom(name string, v Voices) *room {
 	return &room{name: name, participants: map[string]*Participant{}, guests: map[*Participant]bool{}, publications: map[string]*publication{},
-		detector: speakers.New(speakers.Config{}), loudest: speakers.NewLoudest(speakers.LoudestConfig{})}
+		detector: speakers.New(speakers.Config{}), loudest: speakers.NewLoudest(v)}
 }
 
 func (r *room) add(p *Participant) bool {

@@ -69,7 +69,7 @@ type stage struct {
 }
 
 func newStage(t testing.TB) *stage {
-	st := &stage{t: t, room: newRoom("room")}
+	st := &stage{t: t, room: newRoom("room", Voices{})}
 	st.server = &Server{log: slog.New(slog.DiscardHandler), start: time.Now(), rooms: map[string]*room{"room": st.room}}
 	st.server.cfg.Limits = Limits{Publications: 16, Subscriptions: 100}
 	st.pub = st.participant("PA_pub")

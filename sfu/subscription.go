@@ -298,7 +298,9 @@ func (s *subscription) forward(pub *publication, p *packet, hush bool) {
 			if d.Started {
 				s.stats.Switches++
 				st.forsaken.until(d.Sequence, st.packets)
-				s.p.sharing.alarm.at(p.forward.Arrival) // what was held back meanwhile may go
+				if s.pub.cfg.Kind == Video {
+					s.p.sharing.alarm.at(p.forward.Arrival) // what was held back meanwhile may go
+				}
 			}
 			if s.pause.told {
 				s.tellPaused(false)
@@ -433,11 +435,15 @@ func (s *subscription) nacked(sequences []uint16, now time.Duration) {
 				s.stats.Forsaken++
 				continue
 			}
+			if known && st.repairs <= 0 { // before it counts as a try
+				s.stats.Refused++
+				continue
+			}
 			sent, answer := st.sent.Resend(sequence, now, rtt)
 			switch {
 			case answer == history.Unknown:
 				s.stats.Unknown++
-			case answer > history.ResendTwice || st.repairs <= 0:
+			case answer > history.ResendTwice:
 				s.stats.Refused++
 			default:
 				s.resend(&sent)

@@ -274,6 +274,7 @@ func TestSpatialLayersBySettings(t *testing.T) {
 	feed(true)
 	f.encoder.Width, f.encoder.Offset = 640, 10
 	feed(true)
+	s.p.sharing.tick(at) // the alarm
 	feed(true)
 	if got := s.snapshot(); got.Spatial != 1 {
 		t.Errorf("spatial layer %d of the smaller pictures, want 1", got.Spatial)

@@ -215,7 +215,6 @@ func FuzzFeedback(f *testing.F) {
 	})
 }
 
-// TestNoAllocation: nothing is allocated for a packet sent, for feedback, or by the pacer.
 // A packet that is sent again under its own number counts as lost once, whatever is said of it afterwards.
 func TestSentAgainUnderItsNumber(t *testing.T) {
 	e := New(Config{}, 0)
@@ -274,6 +273,7 @@ func TestLateProbeIsNoFailure(t *testing.T) {
 	}
 }
 
+// TestNoAllocation: nothing is allocated for a packet sent, for feedback, or by the pacer.
 func TestNoAllocation(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")

@@ -84,6 +84,8 @@ func TestImpairedSubscriber(t *testing.T) {
 			seed := Seed(t)
 			Simulate(t, nil, func(t *testing.T, n *Network) {
 				link, v := n.Link(t, seed), NewViewer()
+				// A path that takes longer all of a sudden looks like one whose queue has filled: it does from the start.
+				link.Impair(x.link, x.link)
 				a := n.Join(t, "room", "PA_a")
 				b := n.JoinWith(t, n.Server, "room", "PA_b", Options{Net: link, Viewer: v})
 				c := n.Join(t, "room", "PA_c")
@@ -95,7 +97,6 @@ func TestImpairedSubscriber(t *testing.T) {
 					must(t, err)
 				}
 				before := src.Keyframes.Load()
-				link.Impair(x.link, x.link)
 				from := src.Frames.Load()
 				awaitFrames(t, c, src, from+30)
 				begin := time.Now()

@@ -44,6 +44,7 @@ func (r lossyRun) run(t *testing.T) (out lossyResult) {
 		if r.rtt != 0 {
 			v.RTT = r.rtt
 		}
+		link.Impair(Impairment{Delay: r.oneWay}, Impairment{Delay: r.oneWay})
 		b := n.JoinWith(t, n.Server, "room", "PA_b", Options{Net: link, Viewer: v})
 		subscribe(t, b, "TR_v")
 		_, err = b.AwaitPackets("TR_v", 60)
