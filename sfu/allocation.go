@@ -25,6 +25,9 @@ const (
 	shareInterval = 250 * time.Millisecond
 	// calmInterval is that while everybody has the best there is, and the path takes a quarter more.
 	calmInterval = time.Second
+	// maxShares is how often that is done in a shareWindow, whatever changes.
+	shareWindow = 20 * time.Millisecond
+	maxShares   = 32
 	// descentCheck is when it is looked at whether a stream of several layers has gone down as told, or needs a keyframe.
 	descentCheck = 50 * time.Millisecond
 	// A participant of whose path nothing is known gets each video in the lowest layer, whatever that takes, so that the first
@@ -58,6 +61,8 @@ type allocation struct {
 	shares    []*share
 	videos    int
 	now       time.Duration
+	window    time.Duration // when runs began to count
+	runs      int
 	began     time.Duration // the first video came
 	started   bool
 	short     time.Duration // since when no video fits, 0 = one does
@@ -193,6 +198,15 @@ func (a *allocation) share(now time.Duration) {
 	a.mu.Lock()
 	a.now = max(a.now, now)
 	now = a.now
+	if now-a.window >= shareWindow {
+		a.window, a.runs = now, 0
+	}
+	if a.runs++; a.runs > maxShares {
+		next := a.window + shareWindow
+		a.mu.Unlock()
+		a.alarm.at(next)
+		return
+	}
 	budget, starting := a.budgetAt(now)
 	a.look(now, starting)
 	if starting && a.covered() {

@@ -20,6 +20,8 @@ const (
 	// offerWeight is the time over which a bitrate is smoothed. A keyframe is as large as a second of other frames may be, and
 	// comes with every switch: it must not lead to the next one.
 	offerWeight = 5 * time.Second
+	// believedBitrate bounds what is believed of an announcement, in bits per second: probes look for it.
+	believedBitrate = 20_000_000
 )
 
 // usualBitrates stand for layers that the publisher says nothing of, in bits per second.
@@ -93,7 +95,7 @@ func (o *offer) measure(pub *publication, now, elapsed time.Duration) {
 		}
 		o.layers[i].Width, o.layers[i].Height = a.Width, a.Height
 		if a.Bitrate > 0 {
-			o.bits[i], known[i] = int64(a.Bitrate), true
+			o.bits[i], known[i] = int64(min(a.Bitrate, believedBitrate)), true
 		}
 	}
 	for i := range o.layers {

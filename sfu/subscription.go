@@ -96,6 +96,7 @@ type stream struct {
 	shed atomic.Bool
 	// newest is the highest sequence number sent, stamped its timestamp; boundary: it ended a frame.
 	newest   uint16
+	extended uint32 // the highest sequence number remembered, with its cycles
 	stamped  uint32
 	boundary bool
 	repeat   uint16 // which packet is sent again for padding
@@ -170,6 +171,7 @@ func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) err
 	}
 	st.first = forward.Config{Sequence: uint16(rand.Uint32()), Timestamp: rand.Uint32()}
 	st.stamped = st.first.Timestamp - 1
+	st.extended = 1<<16 + uint32(st.first.Sequence) - 1
 	e.carries(n)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -329,6 +331,10 @@ func (st *stream) remember(sent *history.SentPacket, now time.Duration) {
 	if st.stamps != nil {
 		st.packet.stamp = &st.stamps[int(sent.Sequence)%len(st.stamps)]
 	}
+	if ahead := int16(sent.Sequence - uint16(st.extended)); ahead > 0 {
+		st.extended += uint32(ahead)
+	}
+	sent.Extended, sent.PT = st.extended-uint32(uint16(st.extended)-sent.Sequence), st.packet.pt
 	st.sent.Put(*sent, now)
 }
 
@@ -462,6 +468,9 @@ func (s *subscription) resend(sent *history.SentPacket) {
 	var f format
 	if sent.Fill {
 		f = st.formats[st.main]
+		if st.stamps != nil {
+			f.pt = sent.PT
+		}
 	} else {
 		if p = s.storedOf(sent); p == nil {
 			s.stats.Gone++
@@ -488,7 +497,10 @@ func (s *subscription) resend(sent *history.SentPacket) {
 		// Without RTX the same SRTP index is used again. Under AES-GCM that is safe for the very same bytes only: anything
 		// else would use a nonce twice (RFC 7714 section 8.1). So it gets no transport-wide sequence number of its own, and
 		// the estimator is told not to learn from what is said of the old one ([bwe.Estimator.Again]). The egress refuses
-		// when the first one hasn't left yet, or is too long ago.
+		// when the first one hasn't left yet, or is too long ago; an index of another cycle would be another's.
+		if o.pt != sent.PT || st.extended-sent.Extended >= 1<<15 {
+			return
+		}
 		o.stamp, o.again = &st.stamps[int(sent.Sequence)%len(st.stamps)], true
 	default:
 		return

@@ -31,6 +31,8 @@ const (
 	linger = 2 * time.Second
 	// countedBytes of a message count as one message: long ones take as long to carry out as many short ones.
 	countedBytes = 4 << 10
+	// countedTracks of the tracks that settings are for count as one message.
+	countedTracks = 16
 	// inFlight is how many of a client's messages may wait in its room's mailbox; then the client
 	// is read no further.
 	inFlight = 64
@@ -212,7 +214,7 @@ func moreThanOne(m *wire.SignalRequest, frame []byte) int {
 	if m.GetOffer() != nil || m.GetAnswer() != nil {
 		return 0
 	}
-	return len(frame) / countedBytes
+	return max(len(frame)/countedBytes, len(m.GetTrackSetting().GetTrackSids())/countedTracks)
 }
 
 func (c *conn) readFailed(err error) {

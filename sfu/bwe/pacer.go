@@ -51,6 +51,7 @@ type Pacer struct {
 
 	probe   Probe
 	probing bool
+	begun   time.Duration // when the cluster was first looked at, -1 before
 	since   time.Duration // first packet of the cluster
 	bytes   int
 	packets int
@@ -66,7 +67,7 @@ func (p *Pacer) Start(probe Probe) {
 	if probe.Rate <= 0 || probe.ID == 0 {
 		return
 	}
-	p.probe, p.probing, p.bytes, p.packets = probe, true, 0, 0
+	p.probe, p.probing, p.begun, p.bytes, p.packets = probe, true, -1, 0, 0
 }
 
 // Probing returns the ID of the cluster under way, which every packet that leaves belongs to, audio included; 0 if none.
@@ -99,7 +100,10 @@ func (p *Pacer) Next(now time.Duration, q Queue) Grant {
 	} else {
 		p.hurry = max(p.hurry, float64(q.Bytes*8)/max(paceQueue-q.Oldest, paceTick).Seconds())
 	}
-	if p.probing {
+	if p.probing && p.begun < 0 {
+		p.begun = p.now
+	}
+	if p.probing = p.probing && p.now-p.begun < probeTimeout; p.probing {
 		return p.cluster(q)
 	}
 	rate := max(p.rate, p.hurry)

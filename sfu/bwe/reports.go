@@ -204,6 +204,9 @@ func (r *Reports) Update(now time.Duration) {
 // Probe never asks for a cluster: reports can't show what came of one. It makes Reports and [Estimator] exchangeable.
 func (r *Reports) Probe() (Probe, bool) { return Probe{}, false }
 
+// maxPadding, in bit/s, is the most that is spent on padding where nothing but the receiver's word says that it arrives.
+const maxPadding = 5_000_000
+
 // Estimate returns what is known now.
 func (r *Reports) Estimate() Estimate {
 	factor := pacingFactor
@@ -215,7 +218,7 @@ func (r *Reports) Estimate() Estimate {
 		Queue: r.queue, RTT: r.rtt, Limited: r.limited,
 	}
 	if r.searching && r.want > 1.02*r.bits {
-		e.Padding = e.Target
+		e.Padding = min(e.Target, int64(r.want), maxPadding)
 	}
 	return e
 }

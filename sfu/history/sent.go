@@ -7,8 +7,11 @@ type SentPacket struct {
 	// Source is the extended sequence number in the history of Layer; it is meaningless when Fill is set.
 	Source    uint64
 	Timestamp uint32
-	// Sequence is the number it left under.
+	// Sequence is the number it left under, Extended the same with the cycles before it (RFC 3550 section 6.4.1), and PT the
+	// payload type.
 	Sequence  uint16
+	Extended  uint32
+	PT        uint8
 	PictureID uint16
 	// FrameOffset was added to the frame number of the dependency descriptor.
 	FrameOffset uint16
