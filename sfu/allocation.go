@@ -10,8 +10,8 @@ import (
 
 // What the path to a participant takes is shared out among its subscriptions:
 //
-//  1. Whoever estimates the path calls [Participant.budget]. What changes what is wanted (settings, mute) calls share at
-//     once; a layer that starts or stops sets the alarm, which calls it a few times per second anyway.
+//  1. Whoever estimates the path calls [Participant.budget]. What changes what is wanted or what there is (settings, mute,
+//     a layer that starts or stops) calls share at once; the alarm calls it a few times per second.
 //  2. offer.go: each publication tells its layers with their measured bitrates, once for all its subscribers.
 //  3. [anytime/sfu/alloc.Allocator] gives each subscription its target.
 //  4. The forwarders follow (share.go). Who gets nothing is told so by [StreamPaused]. Keyframes are asked for where a target

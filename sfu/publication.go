@@ -353,12 +353,11 @@ func (pub *publication) deliver(p *packet) {
 	}
 }
 
-// retarget has every subscriber's bandwidth shared out anew: a layer came or went. That is their alarms' work, not that of
-// the goroutine that reads the publisher's packets.
+// retarget has every subscriber's bandwidth shared out anew: a layer came or went.
 func (pub *publication) retarget(now time.Duration) {
 	pub.offers.stale.Store(true)
 	for _, s := range *pub.started.Load() {
-		s.p.sharing.alarm.at(now)
+		s.retarget(now)
 	}
 }
 
