@@ -103,18 +103,15 @@ func lean(d *sdp.SessionDescription) leaned {
 	return all
 }
 
-// leanAnswer takes out of a peer's answer what Pion needn't see, feedback, and what it mustn't, see [stripCandidates].
-// change is applied besides.
-func leanAnswer(text string, change func(*sdp.SessionDescription)) (string, error) {
+// withoutCandidates takes out of a peer's answer what Pion mustn't see, see [stripCandidates], and applies change. Feedback stays:
+// Pion offers again only what the answer before had.
+func withoutCandidates(text string, change func(*sdp.SessionDescription)) (string, error) {
 	var d sdp.SessionDescription
 	if err := d.UnmarshalString(text); err != nil {
 		return "", refuse("%v", err)
 	}
 	if err := stripCandidates(&d); err != nil {
 		return "", err
-	}
-	for _, m := range d.MediaDescriptions {
-		m.Attributes = slices.DeleteFunc(m.Attributes, func(a sdp.Attribute) bool { return a.Key == "rtcp-fb" })
 	}
 	change(&d)
 	out, err := d.Marshal()

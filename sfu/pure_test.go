@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -268,7 +267,6 @@ func TestDescriptionRefusals(t *testing.T) {
 }
 
 func TestCandidatesAreTakenOut(t *testing.T) {
-	want := regexp.MustCompile("a=rtcp-fb:[^\r]*\r\n").ReplaceAllString(chromeOffer, "")
 	for _, text := range []string{
 		strings.Replace(chromeOffer, "a=mid:0\r\n", "a=mid:0\r\na=candidate:1 1 udp 1 192.0.2.9 9 typ host\r\n", 1),
 		strings.Replace(chromeOffer, "a=mid:2\r\n", "a=mid:2\na=candidate:1 1 udp 1 192.0.2.9 9 typ host\n", 1),
@@ -277,8 +275,8 @@ func TestCandidatesAreTakenOut(t *testing.T) {
 		if text == chromeOffer {
 			t.Fatal("nothing replaced")
 		}
-		got, err := leanAnswer(text, unchanged)
-		if err != nil || got != want {
+		got, err := withoutCandidates(text, unchanged)
+		if err != nil || got != chromeOffer {
 			t.Errorf("%v\n%s", err, got)
 		}
 	}
@@ -286,7 +284,7 @@ func TestCandidatesAreTakenOut(t *testing.T) {
 
 func TestLitePeersAreRefused(t *testing.T) {
 	for _, line := range []string{"a=ice-lite", "a= ice-lite ", "a=ice-lite:x"} {
-		_, err := leanAnswer(strings.Replace(chromeOffer, "t=0 0\r\n", "t=0 0\r\n"+line+"\r\n", 1), unchanged)
+		_, err := withoutCandidates(strings.Replace(chromeOffer, "t=0 0\r\n", "t=0 0\r\n"+line+"\r\n", 1), unchanged)
 		if !errors.Is(err, ErrDescription) || !strings.Contains(err.Error(), "ICE-lite") {
 			t.Errorf("%s: %v", line, err)
 		}

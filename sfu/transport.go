@@ -271,7 +271,7 @@ func (t *transport) offer(restart bool) (string, error) {
 
 // answered applies the peer's answer to our offer.
 func (t *transport) answered(answer string) error {
-	answer, err := leanAnswer(answer, t.extensions.restore)
+	answer, err := withoutCandidates(answer, t.extensions.restore)
 	if err != nil {
 		return err
 	}

@@ -285,7 +285,7 @@ func TestContractIdleSectionsServeGoClientsAgain(t *testing.T) {
 }
 
 // TestContractReusedSectionsKeepTheirExtensions: the next track on an m-line has what the one before had, transport-wide
-// numbers among them, though the answer in between, for an m-line that sends nothing, has none.
+// numbers and feedback among them, though the answer in between, for an m-line that sends nothing, has none.
 func TestContractReusedSectionsKeepTheirExtensions(t *testing.T) {
 	const transportWide = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n"
 	ctx := roomContext(t)
@@ -300,7 +300,8 @@ func TestContractReusedSectionsKeepTheirExtensions(t *testing.T) {
 			seesNew(ctx, t, byID(ctx, t, bob, video.ID())[video.ID()], 'A', 1)
 			rec.await(ctx, t, "an offer of it with transport-wide numbers", before, func(m *wire.SignalResponse) bool {
 				_, section, found := strings.Cut(m.GetOffer().GetSdp(), "\r\nm=video")
-				return found && strings.Contains(section, "a=sendonly") && strings.Contains(section, transportWide)
+				return found && strings.Contains(section, "a=sendonly") && strings.Contains(section, transportWide) &&
+					strings.Contains(section, "a=rtcp-fb:96 nack\r\n") && strings.Contains(section, "a=rtcp-fb:96 transport-cc\r\n")
 			})
 			if err := video.Unpublish(ctx); err != nil {
 				t.Fatal(err)
