@@ -95,7 +95,8 @@ class Client {
     );
     const others = Object.keys(seen.ids).filter((one) => Number(one) !== id && one !== '-1');
     assert.deepEqual(others, [], `${this.name} of ${other.name}'s ${source}: frames of others arrived`);
-    assert.ok(seen.unreadable <= seen.decoded * 0.2, `${this.name}: ${seen.unreadable} of ${seen.decoded} frames could not be read`);
+    // The first pictures are small, and those of a new layer blurred for a moment.
+    assert.ok(seen.unreadable <= Math.max(5, seen.decoded * 0.2), `${this.name}: ${seen.unreadable} of ${seen.decoded} frames could not be read`);
     return seen;
   }
 
