@@ -56,6 +56,9 @@ const (
 	// starvedAfter is when a packet of padding leaves where nothing else does though something is wanted: without a packet
 	// there is no feedback, and without feedback no probe.
 	starvedAfter = 200 * time.Millisecond
+	// Until something is known of the path, firstBurst bytes leave at firstRate, in bit/s: the first picture of who joins.
+	firstBurst = 64 << 10
+	firstRate  = 20_000_000
 	// feedbackPatience is how long feedback that was negotiated may be missing before reports are believed instead.
 	feedbackPatience = 3 * time.Second
 	rembLife         = 6 * time.Second
@@ -89,6 +92,7 @@ type congestion struct {
 	index     *bwe.Index
 
 	estimate bwe.Estimate
+	burst    int // bytes left of the first burst
 	counts   bwe.Counts
 	wanted   int64
 	told     int64 // the allocation, of the target
@@ -127,7 +131,7 @@ func (e *egress) carries(s *section) {
 	c := e.control
 	if c == nil {
 		cfg := e.owner.server.cfg
-		c = &congestion{p: e.owner, out: e, source: ByReports, cfg: bwe.Config{Start: cfg.StartBitrate, Min: cfg.MinBitrate, Max: cfg.MaxBitrate}}
+		c = &congestion{p: e.owner, out: e, source: ByReports, burst: firstBurst, cfg: bwe.Config{Start: cfg.StartBitrate, Min: cfg.MinBitrate, Max: cfg.MaxBitrate}}
 		c.alarm = newAlarm(e.clock, c.update)
 		c.wanted = e.owner.wanted.Load()
 		c.begin(bwe.NewReports(c.cfg, now))
@@ -178,7 +182,16 @@ func (c *congestion) begin(r *bwe.Reports) {
 	c.reports, c.reporting = r, true
 	r.Want(c.wanted)
 	c.estimate = r.Estimate()
-	c.pacer.Set(c.estimate.Pacing, c.estimate.Padding)
+	c.pace()
+}
+
+// pace tells the pacer its rate.
+func (c *congestion) pace() {
+	rate := c.estimate.Pacing
+	if c.burst > 0 && c.heard+c.reported == 0 {
+		rate = max(rate, firstRate)
+	}
+	c.pacer.Set(rate, c.estimate.Padding)
 }
 
 func (c *congestion) lead() lead {
@@ -196,6 +209,11 @@ func (c *congestion) left(run []*slot, now time.Duration) {
 			c.pacer.Sent(now, s.size, s.class == padding)
 		} else {
 			c.pacer.Unseen(now, s.size, s.class == padding)
+		}
+		if c.burst > 0 {
+			if c.burst -= s.size; c.burst <= 0 {
+				c.pace()
+			}
 		}
 		if c.reports != nil {
 			c.reports.Sent(p)
@@ -337,7 +355,7 @@ func (c *congestion) fallBack(now time.Duration) {
 // apply brings what is known to the pacer.
 func (c *congestion) apply(now time.Duration) {
 	c.estimate = c.lead().Estimate()
-	c.pacer.Set(c.estimate.Pacing, c.estimate.Padding)
+	c.pace()
 	if probe, ok := c.lead().Probe(); ok {
 		c.pacer.Start(probe)
 	}

@@ -56,7 +56,7 @@ func newTestRooms(t testing.TB, change func(*signaling.Config)) *testRooms {
 	media, err := sfu.New(sfu.Config{
 		UDPAddr: "127.0.0.1:0", TCPAddr: "127.0.0.1:0", Loopback: true, Log: log,
 		MinBitrate: 10_000_000, // what makes packets late here is a busy machine, not a narrow path
-		Speakers: func(room string, list []sfu.Speaker) { r.sig.SpeakersChanged(room, speaking(list)) },
+		Speakers:   func(room string, list []sfu.Speaker) { r.sig.SpeakersChanged(room, speaking(list)) },
 	})
 	if err != nil {
 		t.Fatal(err)
