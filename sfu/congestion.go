@@ -145,12 +145,8 @@ func (e *egress) carries(s *section) {
 		source = ByCongestionFeedback
 	}
 	if source < c.source {
-		c.source, c.reporting = source, false
-		cfg := c.cfg
-		cfg.Start = c.estimate.Target
-		c.estimator = bwe.New(cfg, now)
-		c.estimator.Want(c.wanted)
-		c.awaited = now
+		c.source, c.awaited = source, now
+		c.renew(now)
 		if source == ByCongestionFeedback {
 			c.index = bwe.NewIndex(indexSize)
 		}
@@ -175,6 +171,19 @@ func (s *section) transportCC() bool {
 		}
 	}
 	return false
+}
+
+// onward is the configuration of an estimator that begins where the one before has got.
+func (c *congestion) onward() bwe.Config {
+	cfg := c.cfg
+	cfg.Start = c.estimate.Target
+	return cfg
+}
+
+// renew makes a new estimator lead.
+func (c *congestion) renew(now time.Duration) {
+	c.estimator, c.reporting = bwe.New(c.onward(), now), false
+	c.estimator.Want(c.wanted)
 }
 
 // begin makes reports lead.
@@ -283,11 +292,7 @@ func (c *congestion) fed(err error, now time.Duration) {
 	c.heard = now
 	if c.reporting {
 		// It comes after all. In the silence the estimator has fallen to nothing: it begins anew where reports have got.
-		cfg := c.cfg
-		cfg.Start = c.estimate.Target
-		c.estimator = bwe.New(cfg, now)
-		c.estimator.Want(c.wanted)
-		c.reporting = false
+		c.renew(now)
 	}
 	c.reports = nil
 	c.applied(now)
@@ -345,9 +350,7 @@ func (c *congestion) fallBack(now time.Duration) {
 	}
 	r := c.reports
 	if r == nil {
-		cfg := c.cfg
-		cfg.Start = c.estimate.Target
-		r = bwe.NewReports(cfg, now)
+		r = bwe.NewReports(c.onward(), now)
 	}
 	c.begin(r)
 }

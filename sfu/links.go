@@ -85,6 +85,12 @@ type counted struct {
 // recent remembers counters as they were a few seconds ago. It is pure.
 type recent struct{ older, newer counted }
 
+// follow marks the counters as they are now, every second or so, and returns how they grew.
+func (r *recent) follow(now counted) Recent {
+	r.mark(now)
+	return r.since(now)
+}
+
 // mark takes the counters as they are now. It is to be called every second or so.
 func (r *recent) mark(now counted) {
 	switch {
@@ -160,9 +166,7 @@ func (p *Participant) watchLinks(now time.Duration, pubs []*publication, subs []
 func (l *layer) watch(now time.Duration, up *tally) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := l.counted(now)
-	l.recent.mark(c)
-	r := l.recent.since(c)
+	r := l.recent.follow(l.counted(now))
 	up.add(r)
 	if l.pub.cfg.Kind == Audio && r.Packets > 0 {
 		up.jitter = max(up.jitter, l.stats.Jitter)
@@ -177,9 +181,7 @@ func (l *layer) counted(now time.Duration) counted {
 func (s *subscription) watch(now time.Duration, down *tally) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.counted(now)
-	s.recent.mark(c)
-	r := s.recent.since(c)
+	r := s.recent.follow(s.counted(now))
 	down.add(r)
 	if s.pub.cfg.Kind == Audio && r.Packets > 0 {
 		down.jitter = max(down.jitter, s.ownJitter())
@@ -207,21 +209,18 @@ func (t *transport) watch(now time.Duration, down *tally) (received, sent uint64
 		t.in.mu.Lock()
 		c := counted{at: now, packets: t.in.stats.Packets, bytes: t.in.stats.Bytes}
 		t.in.mu.Unlock()
-		t.received.mark(c)
-		received = t.received.since(c).Bitrate()
+		received = t.received.follow(c).Bitrate()
 	}
 	if t.out != nil {
 		stats := t.out.snapshot()
 		c := counted{at: now, packets: stats.Packets, bytes: stats.Bytes, again: stats.Again}
-		t.sent.mark(c)
-		r := t.sent.since(c)
+		r := t.sent.follow(c)
 		sent, hidden = r.Bitrate(), unreported(r.Again, t.p.rtt())
 	}
 	t.mu.Lock()
 	c := counted{at: now, packets: t.feedback.Received, lost: int64(t.feedback.Lost)}
 	t.mu.Unlock()
-	t.told.mark(c)
-	if r := t.told.since(c); r.Measured() {
+	if r := t.told.follow(c); r.Measured() {
 		down.packets, down.lost = int64(r.Packets+r.Lost), int64(r.Lost)
 		down.lost += int64(min(hidden, r.Packets))
 	}
