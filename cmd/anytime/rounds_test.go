@@ -26,17 +26,11 @@ func TestRoundsLeaveNothingBehind(t *testing.T) {
 	r := newTestRooms(t, unhurried)
 	idle := runtime.NumGoroutine() + 1 // the room outlives its people for a while
 	t.Run("warming up", func(t *testing.T) { r.rounds(t, warm) })
-	before := settled(t, idle)
+	before := settled(t, footprint{goroutines: idle})
 	start := time.Now()
 	t.Run("rounds", func(t *testing.T) { r.rounds(t, rounds) })
-	after := settled(t, idle)
+	after := settled(t, footprint{idle, before.files, before.heap + before.heap/20})
 	t.Logf("before %v, after %d rounds in %v: %v", before, rounds, time.Since(start).Round(time.Second), after)
-	if after.files > before.files {
-		t.Errorf("%d open files, %d before", after.files, before.files)
-	}
-	if after.heap > before.heap+before.heap/20 {
-		t.Errorf("%d bytes of heap, %d before", after.heap, before.heap)
-	}
 }
 
 // rounds has so many visitors come and go, a few at a time.
@@ -166,27 +160,37 @@ func (f footprint) String() string {
 	return fmt.Sprintf("%d goroutines, %d files, %.2f MB", f.goroutines, f.files, float64(f.heap)/1e6)
 }
 
-// settled waits until no more goroutines run than idle and returns what is in use then, after collections that empty pools.
-func settled(t *testing.T, idle int) (f footprint) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for f.goroutines = runtime.NumGoroutine(); f.goroutines > idle; f.goroutines = runtime.NumGoroutine() {
-		if time.Now().After(deadline) {
-			b := make([]byte, 1<<20)
-			t.Fatalf("%d goroutines, %d before:\n%s", f.goroutines, idle, b[:runtime.Stack(b, true)])
-		}
-		<-tick.C
-	}
-	if list, err := os.ReadDir("/proc/self/fd"); err == nil {
-		f.files = len(list)
-	}
+// measure takes the footprint, after collections that empty pools.
+func measure() (f footprint) {
 	for range 3 {
 		runtime.GC()
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	f.heap = m.HeapAlloc
+	f.goroutines, f.heap = runtime.NumGoroutine(), m.HeapAlloc
+	if list, err := os.ReadDir("/proc/self/fd"); err == nil {
+		f.files = len(list)
+	}
 	return f
+}
+
+// settled waits until no more than most is in use, as far as most says, and returns what is.
+func settled(t *testing.T, most footprint) footprint {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if runtime.NumGoroutine() <= most.goroutines {
+			f := measure()
+			if (most.files == 0 || f.files <= most.files) && (most.heap == 0 || f.heap <= most.heap) {
+				return f
+			}
+		}
+		if time.Now().After(deadline) {
+			b := make([]byte, 1<<20)
+			t.Fatalf("%v, at most %v was expected:\n%s", measure(), most, b[:runtime.Stack(b, true)])
+		}
+		<-tick.C
+	}
 }

@@ -334,6 +334,17 @@ func (c *Client) Resume(ctx context.Context) error {
 	return c.negotiate(ctx, true)
 }
 
+// run starts f, which Close waits for, unless the client is closed.
+func (c *Client) run(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return false
+	}
+	c.wg.Go(f)
+	return true
+}
+
 // Close leaves the room and ends everything. It may be called more than once.
 func (c *Client) Close() {
 	c.mu.Lock()
@@ -346,7 +357,9 @@ func (c *Client) Close() {
 		}}})
 		s.close()
 	}
+	c.mu.Lock()
 	c.cancel()
+	c.mu.Unlock()
 	for _, t := range []*transport{c.publisher, c.subscriber} {
 		if t != nil {
 			if err := t.pc.GracefulClose(); err != nil {

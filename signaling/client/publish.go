@@ -141,7 +141,7 @@ func (c *Client) Publish(ctx context.Context, o PublishOptions) (*Publication, e
 		}
 	}
 	p.readExtensions()
-	c.wg.Go(p.readRTCP)
+	c.run(p.readRTCP)
 	return p, nil
 }
 

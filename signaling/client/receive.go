@@ -35,8 +35,10 @@ func (c *Client) onTrack(remote *webrtc.TrackRemote, receiver *webrtc.RTPReceive
 		client: c, remote: remote, ID: remote.ID(), Participant: participant, Stream: stream,
 		packets: make(chan *rtp.Packet, c.cfg.Packets),
 	}
-	c.wg.Go(t.read)
-	c.wg.Go(func() {
+	if !c.run(t.read) {
+		return
+	}
+	c.run(func() {
 		buf := make([]byte, 1500)
 		for {
 			if _, _, err := receiver.Read(buf); err != nil {

@@ -51,6 +51,7 @@ func (c *Client) makeTransports() error {
 		return fmt.Errorf("register header extension: %w", err)
 	}
 	interceptors := &interceptor.Registry{}
+	interceptors.Add(&declaredOnly{})
 	if err := webrtc.RegisterDefaultInterceptors(media, interceptors); err != nil {
 		return fmt.Errorf("register interceptors: %w", err)
 	}
@@ -84,6 +85,26 @@ func (c *Client) makeTransports() error {
 	c.subscriber.pc.OnTrack(c.onTrack)
 	c.subscriber.pc.OnDataChannel(func(d *webrtc.DataChannel) { c.receiveData(d) })
 	return nil
+}
+
+// declaredOnly leaves the packets of a stream to the receiver that the server's description makes for it. Where media
+// overtakes the answer that declares it (RFC 3264 §5.1), Pion looks into the first packets for a simulcast layer's id, which
+// the server never sends, while the receiver already reads: packets were lost to it, and the two readers race.
+type declaredOnly struct{ interceptor.NoOp }
+
+var errUndeclared = errors.New("no description declares this stream yet")
+
+// NewInterceptor implements [interceptor.Factory].
+func (d *declaredOnly) NewInterceptor(string) (interceptor.Interceptor, error) { return d, nil }
+
+// BindRemoteStream implements [interceptor.Interceptor]. Pion gives the payload type only of what it found in a packet.
+func (*declaredOnly) BindRemoteStream(info *interceptor.StreamInfo, reader interceptor.RTPReader) interceptor.RTPReader {
+	if info.PayloadType == 0 {
+		return reader
+	}
+	return interceptor.RTPReaderFunc(func([]byte, interceptor.Attributes) (int, interceptor.Attributes, error) {
+		return 0, nil, errUndeclared
+	})
 }
 
 // Header extensions.
