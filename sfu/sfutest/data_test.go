@@ -10,13 +10,20 @@ import (
 	"anytime/sfu"
 )
 
-// inOrder checks that the reliable messages m0 to m(n-1) have come, each once.
+// inOrder checks that the reliable messages m0 to m(n-1) have come, each once. Only m0 may come twice where its channel was
+// replaced: if that closed before the message was acknowledged, the next brings it again, and SDKs tell by its number.
 func inOrder(t *testing.T, c *Client, n int) {
 	t.Helper()
 	must(t, c.AwaitData(true, fmt.Sprint("m", n-1)))
+	c.mu.Lock()
+	replaced := len(c.receiving) > 2
+	c.mu.Unlock()
 	i := 0
 	for _, d := range c.Data() {
 		if !d.Reliable {
+			continue
+		}
+		if replaced && i == 1 && string(d.Payload) == "m0" {
 			continue
 		}
 		if want := fmt.Sprint("m", i); string(d.Payload) != want {
