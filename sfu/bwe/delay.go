@@ -2,6 +2,7 @@ package bwe
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -220,5 +221,56 @@ func (b *baseline) add(now, delay time.Duration) (queue time.Duration) {
 	}
 	return delay - base
 }
+
+const (
+	swingPeriod = 250 * time.Millisecond
+	swingSpan   = 8                      // periods: two seconds
+	swingHalf   = 10 * time.Second       // in which what is known of falls counts half
+	swingMost   = 150 * time.Millisecond // a queue this long is one, whatever the path does otherwise
+	ownDrain    = time.Second            // after a reduction a queue falls because of it
+)
+
+// swing tells a queue that grows from a path whose delay swings: one on which packets come late in bunches, as over Wi-Fi or
+// mobile, where the least delay of a message is now more, now less. By how much it falls without the rate having been lowered
+// is what it swings by; a queue must have risen by more than that.
+type swing struct {
+	least, most [swingSpan]time.Duration // queue in each period, the newest first
+	began       time.Duration            // of the newest
+	n           int
+	queue       time.Duration
+	fall        time.Duration
+	at          time.Duration // of the latest message
+}
+
+// add takes the queueing delay of a message; draining: the rate has just been lowered.
+func (s *swing) add(now, queue time.Duration, draining bool) {
+	if s.n == 0 || now-s.began >= swingPeriod {
+		copy(s.least[1:], s.least[:])
+		copy(s.most[1:], s.most[:])
+		s.least[0], s.most[0], s.began = queue, queue, now
+		s.n = min(s.n+1, swingSpan)
+	}
+	s.least[0], s.most[0] = min(s.least[0], queue), max(s.most[0], queue)
+	s.fall = time.Duration(float64(s.fall) * math.Exp2(-float64(now-s.at)/float64(swingHalf)))
+	s.queue, s.at = queue, now
+	if draining {
+		s.most = [swingSpan]time.Duration{queue}
+		return
+	}
+	s.fall = max(s.fall, slices.Max(s.most[:swingSpan/2])-queue)
+}
+
+// real reports whether the queue is one: it is longer than it was by a quarter more than the path's
+// swings, or stands above them.
+func (s *swing) real() bool {
+	if s.n < 2 || s.queue > swingMost {
+		return true
+	}
+	least := slices.Min(s.least[:s.n])
+	return s.queue-least > s.fall*5/4+noQueue || least > max(s.fall, fullQueue)
+}
+
+// steady is the least queue of the latest quarter to half a second.
+func (s *swing) steady() time.Duration { return slices.Min(s.least[:max(1, min(s.n, 2))]) }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -113,6 +113,7 @@ type Estimator struct {
 	groups  grouping
 	trend   trendline
 	base    baseline
+	swing   swing
 	acked   acknowledged
 	rate    aimd
 	loss    lossControl
@@ -350,7 +351,7 @@ func (e *Estimator) arrived(s *record, at time.Duration) {
 
 // forget drops what was learnt in the receiver's time.
 func (e *Estimator) forget() {
-	e.groups, e.trend, e.base = grouping{}, newTrendline(), baseline{}
+	e.groups, e.trend, e.base, e.swing = grouping{}, newTrendline(), baseline{}, swing{}
 	e.acked.reset()
 	e.anyArrival, e.lastArrival, e.queue = false, 0, 0
 }
@@ -363,6 +364,8 @@ func (e *Estimator) end() {
 	e.heard = e.now
 	if b.received > 0 {
 		e.queue = e.base.add(e.now, b.delay)
+		e.swing.add(e.now, e.queue, e.overused && e.now-e.overuse < ownDrain)
+		e.probes.swing = e.swing.fall
 		if b.newest > e.newestSent {
 			e.newestSent = b.newest
 			e.RTT(e.now - b.newest)
@@ -372,19 +375,20 @@ func (e *Estimator) end() {
 	if b.overuse {
 		e.state = Overuse
 	}
-	if e.state == Overuse && e.queue < noQueue {
-		e.state = Normal // jitter: the quickest packet of the message didn't wait
+	if e.state == Overuse && (e.queue < noQueue || e.loss.fraction < lossNegligible && !e.swing.real()) {
+		e.state = Normal // jitter: the quickest packet of the message didn't wait, or no longer than it does now and then
 	}
 	e.usage()
 	in := input{now: e.now, state: e.state, rtt: e.rtt, queue: e.queue, loss: e.loss.fraction, limited: e.limited}
+	in.steady = e.swing.steady()
 	in.measured, in.busy = e.measured()
 	before := e.rate.bits
 	if e.state == Overuse {
 		e.overuse, e.overused = e.now, true
 	}
-	competing := e.others.update(e.now, e.queue, e.rate.bits)
+	competing := e.others.update(e.now, max(0, e.queue-e.swing.fall), e.rate.bits)
 	if competing {
-		in.state, in.queue = Normal, 0 // loss decides
+		in.state, in.queue, in.steady = Normal, 0, 0 // loss decides
 		in.limited = in.limited || e.rate.bits > e.fair()
 	}
 	dropped := e.rate.update(in)

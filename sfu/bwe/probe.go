@@ -17,15 +17,16 @@ const (
 	probePackets  = 5
 	probeSpan     = 20 * time.Millisecond
 	probeLongest  = 60 * time.Millisecond
-	probeTimeout  = time.Second // for all its feedback
-	probeFirst    = 3           // times the start rate
-	probeFactor   = 2           // times the estimate, or the result before; less after each that brings nothing …
-	probeLess     = 0.8         // … by this …
-	probeLeast    = 1.3         // … to this
-	probeEnough   = 0.7         // of its rate as the result: the next may try more
-	probeClean    = 0.93        // received at this much of the rate sent: the queue didn't grow
-	probeHeadroom = 1.25        // above what is wanted
-	probeSoonest  = time.Second // after the one before, growing with each that brings nothing …
+	probeSwing    = 100 * time.Millisecond // where the delay swings
+	probeTimeout  = time.Second            // for all its feedback
+	probeFirst    = 3                      // times the start rate
+	probeFactor   = 2                      // times the estimate, or the result before; less after each that brings nothing …
+	probeLess     = 0.8                    // … by this …
+	probeLeast    = 1.3                    // … to this
+	probeEnough   = 0.7                    // of its rate as the result: the next may try more
+	probeClean    = 0.93                   // received at this much of the rate sent: the queue didn't grow
+	probeHeadroom = 1.25                   // above what is wanted
+	probeSoonest  = time.Second            // after the one before, growing with each that brings nothing …
 	probeBackoff  = 1.5
 	probeLatest   = 5 * time.Second        // … to this
 	probeAfter    = 800 * time.Millisecond // after overuse …
@@ -58,6 +59,7 @@ type prober struct {
 	interval time.Duration
 	span     time.Duration
 	factor   float64
+	swing    time.Duration // by which the path's delay swings: a cluster is to outlast it
 }
 
 // ask begins a cluster.
@@ -65,7 +67,8 @@ func (p *prober) ask(now time.Duration, rate float64) {
 	if p.id++; p.id == 0 {
 		p.id = 1
 	}
-	p.asked = Probe{ID: p.id, Rate: int64(rate), Packets: probePackets, Bytes: int(rate * p.span.Seconds() / 8)}
+	span := max(p.span, min(p.swing, probeSwing))
+	p.asked = Probe{ID: p.id, Rate: int64(rate), Packets: probePackets, Bytes: int(rate * span.Seconds() / 8)}
 	p.pending, p.any, p.last = true, true, now
 	p.clusters[p.id%clusters] = cluster{probe: p.asked, at: now, waiting: true}
 }
@@ -144,7 +147,7 @@ func (p *prober) evaluate(now time.Duration, inherent float64) (o outcome, ok, f
 			continue
 		}
 		c.waiting = false
-		if o, ok = c.outcome(inherent); ok {
+		if o, ok = c.outcome(inherent, p.swing); ok {
 			return o, true, false
 		}
 		failed = true
@@ -154,7 +157,7 @@ func (p *prober) evaluate(now time.Duration, inherent float64) (o outcome, ok, f
 
 // outcome compares the rates at which the packets that arrived were sent and received. The first received, and the last
 // sent, mark the ends of the intervals, so that they don't count themselves.
-func (c *cluster) outcome(inherent float64) (outcome, bool) {
+func (c *cluster) outcome(inherent float64, swing time.Duration) (outcome, bool) {
 	sending, receiving := c.lastSent-c.firstSent, c.lastArrived-c.firstArrived
 	if c.received < 3 || sending <= 0 || sending > time.Second || receiving > time.Second {
 		return outcome{}, false
@@ -166,8 +169,8 @@ func (c *cluster) outcome(inherent float64) (outcome, bool) {
 	}
 	o := outcome{rate: min(sent, got), asked: float64(c.probe.Rate)}
 	lost := float64(c.lost) / float64(c.known)
-	// The times tell whether a queue grew, whatever the packets' sizes.
-	o.clean = float64(receiving) <= float64(sending)/probeClean+float64(time.Millisecond/2) && lost <= 0.2+inherent
+	// The times tell whether a queue grew, whatever the packets' sizes. swing is by how much the path's delay swings.
+	o.clean = float64(receiving-swing/4) <= float64(sending)/probeClean+float64(time.Millisecond/2) && lost <= 0.2+inherent
 	if o.clean {
 		o.rate = sent
 	} else {

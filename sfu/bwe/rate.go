@@ -112,6 +112,7 @@ type input struct {
 	measured float64 // received bit/s, raised by the loss that isn't congestion; 0 = unknown
 	busy     float64 // the same over a short window
 	queue    time.Duration
+	steady   time.Duration // the least queue lately
 	loss     float64
 	limited  bool // the application sends less than it may
 }
@@ -177,13 +178,13 @@ func (a *aimd) decrease(in input) bool {
 }
 
 func (a *aimd) increase(in input, passed time.Duration) {
-	if in.limited || in.loss > noGrowth || in.queue > fullQueue {
+	if in.limited || in.loss > noGrowth || in.steady > fullQueue {
 		return // what isn't tried isn't known: probes raise it; and nobody adds to much loss, or to a queue
 	}
 	if _, high := a.capacity.bounds(); a.capacity.any && in.measured > max(high, 1.2*1000*a.capacity.mean) {
 		a.capacity = capacity{} // the link has become better
 	}
-	if proven := decreaseFactor * in.measured; in.queue < realQueue && a.bits < proven {
+	if proven := decreaseFactor * in.measured; in.steady < realQueue && a.bits < proven {
 		// More is sent than was allowed, as the least that the application can, and arrives without waiting.
 		a.bits = proven
 	}

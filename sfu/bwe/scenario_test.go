@@ -1,6 +1,7 @@
 package bwe
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -50,6 +51,23 @@ func TestNetworkScenarios(t *testing.T) {
 		first, above := fits(f, sec(20), 500_000, 20*time.Second)
 		return first + above
 	})), "s", 0, 1.5}.check(t)
+	for i, spread := range []time.Duration{30 * milli, 60 * milli, 120 * milli} {
+		var sent, fit []float64
+		for seed := range uint64(4 * seeds) {
+			s := newSim(seed + 1)
+			f := start(s, 3e6, &layered{}, func(out, back *link, _ *flow) {
+				out.spread = spread
+				out.change(sec(60), 500_000)
+			})
+			s.run(85 * time.Second)
+			sent = append(sent, f.sentBins.rate(sec(10), sec(59))/1e6)
+			first, above := fits(f, sec(60), 500_000, 20*time.Second)
+			fit = append(fit, first+above)
+		}
+		name := fmt.Sprintf("delay swings by %v, 3 → 0.5 Mbit/s", spread)
+		figure{name, "sent before, worst seed", slices.Min(sent), "Mbit/s", []float64{1.8, 1.8, 1.2}[i], never}.check(t)
+		figure{name, "rate fits after, worst seed", slices.Max(fit), "s", 0, 2}.check(t)
+	}
 	figure{"10 % loss, 3 → 0.5 Mbit/s, layers", "rate fits after, worst seed", slices.Max(each(func(s *sim) float64 {
 		f := start(s, 3e6, &layered{}, func(out, _ *link, _ *flow) {
 			out.loss = 0.1

@@ -75,6 +75,7 @@ type link struct {
 	limit  time.Duration // of the queue, at the current rate
 	delay  time.Duration
 	jitter time.Duration // added to each packet without reordering: half-normal, a third of this is its standard deviation, and this its most
+	spread time.Duration // the same, evenly distributed up to this
 	loss   float64       // random
 	// Gilbert-Elliott: chance per packet to enter and to leave the bad state, and its loss.
 	enter, leave, bad float64
@@ -139,6 +140,9 @@ func (l *link) serve() {
 		arrive := w.at + wait + l.delay
 		if l.jitter > 0 {
 			arrive += time.Duration(min(math.Abs(l.random.NormFloat64())/3, 1) * float64(l.jitter))
+		}
+		if l.spread > 0 {
+			arrive += time.Duration(l.random.Int64N(int64(l.spread)))
 		}
 		l.latest = max(l.latest, arrive)
 		l.at(max(l.latest, l.now), w.deliver)
