@@ -119,7 +119,11 @@ func (o *offer) measure(pub *publication, now, elapsed time.Duration) {
 		case before.bits[i] == 0, !before.proven[i] && !known[i]:
 			o.bits[i] = bits
 		default:
-			o.bits[i] = before.bits[i] + (bits-before.bits[i])*int64(elapsed/time.Millisecond)/int64((elapsed+offerWeight)/time.Millisecond)
+			over := elapsed + offerWeight
+			if !known[i] {
+				over = elapsed + min(age, offerWeight) // the first measurement has the first keyframe in it
+			}
+			o.bits[i] = before.bits[i] + (bits-before.bits[i])*int64(elapsed/time.Millisecond)/int64(over/time.Millisecond)
 		}
 		o.layers[i].Temporal = cells
 		o.scale(i, bits)

@@ -127,6 +127,7 @@ type Estimator struct {
 	sentSince            time.Duration
 
 	overuse  time.Duration // latest
+	fell     bool          // the rate has ever been lowered
 	overused bool
 
 	rtt   time.Duration
@@ -364,7 +365,7 @@ func (e *Estimator) end() {
 	e.heard = e.now
 	if b.received > 0 {
 		e.queue = e.base.add(e.now, b.delay)
-		e.swing.add(e.now, e.queue, e.overused && e.now-e.overuse < ownDrain)
+		e.swing.add(e.now, e.queue, e.fell && e.now-e.overuse < ownDrain)
 		e.probes.swing = e.swing.fall
 		if b.newest > e.newestSent {
 			e.newestSent = b.newest
@@ -380,7 +381,7 @@ func (e *Estimator) end() {
 	}
 	e.usage()
 	in := input{now: e.now, state: e.state, rtt: e.rtt, queue: e.queue, loss: e.loss.fraction, limited: e.limited}
-	in.steady = e.swing.steady()
+	in.steady, in.tried = e.swing.steady(), e.probes.last
 	in.measured, in.busy = e.measured()
 	before := e.rate.bits
 	if e.state == Overuse {
@@ -409,6 +410,7 @@ func (e *Estimator) end() {
 	}
 	if dropped {
 		e.best = max(e.best, before)
+		e.fell = true
 		e.probes.interval = probeSoonest
 	}
 	e.probed()

@@ -90,6 +90,9 @@ const (
 	drainFrom      = 100 * time.Millisecond // … this
 	fullQueue      = 25 * time.Millisecond
 	realQueue      = 50 * time.Millisecond
+	provenAbove    = 1.1         // times the rate: so much more arrives …
+	provenAfter    = time.Second // … so long after the rate was lowered or a probe sent, that …
+	provenFactor   = 0.97        // … it counts nearly in full
 )
 
 // aimd is the rate control of draft-ietf-rmcat-gcc-02 section 5.5: up by 8 % a second far from the capacity, by about
@@ -114,7 +117,8 @@ type input struct {
 	queue    time.Duration
 	steady   time.Duration // the least queue lately
 	loss     float64
-	limited  bool // the application sends less than it may
+	limited  bool          // the application sends less than it may
+	tried    time.Duration // when the latest probe was asked for
 }
 
 // update returns whether the rate was lowered.
@@ -184,8 +188,12 @@ func (a *aimd) increase(in input, passed time.Duration) {
 	if _, high := a.capacity.bounds(); a.capacity.any && in.measured > max(high, 1.2*1000*a.capacity.mean) {
 		a.capacity = capacity{} // the link has become better
 	}
-	if proven := decreaseFactor * in.measured; in.steady < realQueue && a.bits < proven {
-		// More is sent than was allowed, as the least that the application can, and arrives without waiting.
+	// More is sent than was allowed, as the least that the application can, and arrives without waiting.
+	proven := decreaseFactor * in.measured
+	if in.now-max(a.lowered, in.tried) > provenAfter && in.measured > provenAbove*a.bits {
+		proven = provenFactor * in.measured
+	}
+	if in.steady < realQueue && a.bits < proven {
 		a.bits = proven
 	}
 	to := a.bits
