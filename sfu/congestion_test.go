@@ -525,7 +525,7 @@ func TestKeyframeIsSmoothed(t *testing.T) {
 			t.Error("audio waits")
 		}
 		again := k.sent[n-1].header.Sequence
-		d.sub.nacked([]uint16{again}, begin)
+		d.sub.nacked([]uint16{again}, begin+d.sub.p.knownRTT())
 		time.Sleep(time.Second)
 		synctest.Wait()
 		var last time.Duration

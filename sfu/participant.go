@@ -188,18 +188,24 @@ func (p *Participant) rtt() time.Duration {
 	return defaultRTT
 }
 
-// knownRTT is the round trip as far as it is known: of reports, or else of feedback, which waits up to 100 ms. 0 = unknown.
+// knownRTT is the round trip as far as it is known: of reports, or of feedback, which waits up to 100 ms, so that the shorter
+// one counts. 0 = unknown.
 func (p *Participant) knownRTT() time.Duration {
-	if v := p.roundTrip.Load(); v != 0 {
-		return time.Duration(v)
+	reported, estimated := p.roundTrip.Load(), p.estimatedRTT.Load()
+	if reported == 0 || estimated != 0 && estimated < reported {
+		return time.Duration(estimated)
 	}
-	return time.Duration(p.estimatedRTT.Load())
+	return time.Duration(reported)
 }
 
+// observeRTT takes a round trip that was measured. A measurement can be too long, by a report that had to wait, but not too
+// short: down it is followed at once. What is taken for longer than it is has packets refused that are asked for again.
 func (p *Participant) observeRTT(rtt time.Duration) {
 	rtt = max(rtt, time.Microsecond)
-	if old := p.roundTrip.Load(); old != 0 {
-		rtt = (time.Duration(old)*7 + rtt) / 8
+	if old := time.Duration(p.roundTrip.Load()); old > rtt {
+		rtt = (old + 3*rtt) / 4
+	} else if old != 0 {
+		rtt = (7*old + rtt) / 8
 	}
 	p.roundTrip.Store(int64(rtt))
 }

@@ -421,7 +421,7 @@ func (st *stream) render(sent *history.SentPacket, p *packet, f format) bool {
 
 // nacked answers a NACK: it sends the packets again.
 func (s *subscription) nacked(sequences []uint16, now time.Duration) {
-	rtt := time.Duration(s.p.roundTrip.Load())
+	rtt := s.p.knownRTT()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.out

@@ -159,11 +159,15 @@ func (v *Viewer) packet(ssrc uint32, sequence uint16, marker bool, payload []byt
 		s.highest = n
 	}
 	var ask []uint16
-	for i := s.highest + 1; i < n && len(s.missing) < viewerMost; i++ {
-		s.missing[i] = &wanted{last: now, tries: 1}
-		ask = append(ask, uint16(i))
+	if !rtx { // another stream's packets are read beside: they prove no gap
+		for i := s.highest + 1; i < n && len(s.missing) < viewerMost; i++ {
+			if _, seen := s.seen[i]; !seen {
+				s.missing[i] = &wanted{last: now, tries: 1}
+				ask = append(ask, uint16(i))
+			}
+		}
+		s.highest = max(s.highest, n)
 	}
-	s.highest = max(s.highest, n)
 	if by, seen := s.seen[n]; seen {
 		v.stats.Duplicates++
 		if by && !rtx {
