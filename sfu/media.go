@@ -108,13 +108,15 @@ func videoCodecs(take func(codec.Kind, string) bool) []webrtc.RTPCodecParameters
 	return out
 }
 
-// Header extensions by direction.
+// Header extensions by direction. What is sent is told apart by the SSRCs of our descriptions; the media section's id is offered
+// because RFC 8829 section 5.2.1 has every offer do so, and Pion as a client counts on it: where it wasn't offered, a packet that
+// is still on its way when its track ends is taken for a new track without a name.
 var (
 	receivedAudio = []string{codec.URIMid, codec.URIAudioLevel, codec.URITransportSequence, codec.URIAbsSendTime}
 	receivedVideo = []string{codec.URIMid, codec.URIRid, codec.URIRepairedRid, codec.URITransportSequence,
 		codec.URIAbsSendTime, codec.URIVideoOrientation, codec.URIDependency}
-	sentAudio = []string{codec.URIAudioLevel, codec.URITransportSequence, codec.URIAbsSendTime}
-	sentVideo = []string{codec.URITransportSequence, codec.URIAbsSendTime, codec.URIVideoOrientation, codec.URIDependency}
+	sentAudio = []string{codec.URIMid, codec.URIAudioLevel, codec.URITransportSequence, codec.URIAbsSendTime}
+	sentVideo = []string{codec.URIMid, codec.URITransportSequence, codec.URIAbsSendTime, codec.URIVideoOrientation, codec.URIDependency}
 )
 
 func mediaEngine(target Target) (*webrtc.MediaEngine, error) {

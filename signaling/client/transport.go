@@ -47,8 +47,10 @@ func (c *Client) makeTransports() error {
 			return fmt.Errorf("register header extension: %w", err)
 		}
 	}
-	if err := media.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: audioLevelURI}, webrtc.RTPCodecTypeAudio); err != nil {
-		return fmt.Errorf("register header extension: %w", err)
+	for _, uri := range []string{midURI, audioLevelURI} {
+		if err := media.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, webrtc.RTPCodecTypeAudio); err != nil {
+			return fmt.Errorf("register header extension: %w", err)
+		}
 	}
 	interceptors := &interceptor.Registry{}
 	interceptors.Add(&declaredOnly{})
