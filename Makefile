@@ -54,6 +54,7 @@ bench: ## the benchmarks
 
 bench-network: ## bandwidth estimate and loss repair on simulated links, next to the targets
 	$(GO) test -count=1 -v -run 'TestNetwork|TestRandomLinks' ./sfu/bwe
+	$(GO) test -count=1 -v -run 'TestRepair|TestImpaired' ./sfu/sfutest
 
 bench-network-browsers: tools build ## the targets with browsers on bad links (root); REFERENCE=binary measures another server beside it
 	cd web && node e2e/network/bench.mjs $(if $(REFERENCE),--reference $(abspath $(REFERENCE))) $(ARGS)

@@ -578,6 +578,32 @@ func TestQueueIsBounded(t *testing.T) {
 	})
 }
 
+// TestFloodShedsItself: where too much waits, the stream that takes the most room is the one that is shed.
+func TestFloodShedsItself(t *testing.T) {
+	var f fifo
+	var small, large atomic.Bool
+	for i := range 30 {
+		stream, size := &large, 1200
+		if i%3 == 0 {
+			stream, size = &small, 1000 // its packet is the first in the queue
+		}
+		f.push(&slot{shed: stream, size: size})
+	}
+	f.push(&slot{size: 100_000}) // padding that has to leave
+	if got := f.heaviest(); got != &large {
+		t.Fatalf("%p is to be shed, of %p and %p", got, &small, &large)
+	}
+	if n := f.remove(&large); n != 20 || f.n != 11 || f.heaviest() != &small {
+		t.Errorf("%d removed, %d left", n, f.n)
+	}
+	for range 100 { // more streams than are looked at
+		f.push(&slot{shed: new(atomic.Bool), size: 50})
+	}
+	if f.heaviest() != &small {
+		t.Error("one of many small ones is to be shed")
+	}
+}
+
 // What waits of a subscription that ends doesn't leave any more.
 func TestEndedSubscriptionLeavesNothing(t *testing.T) {
 	k := &narrow{rate: 100e6, delay: 10 * ms, queue: time.Second}

@@ -246,10 +246,11 @@ const (
 	maxRepairs      = 512
 )
 
-// makeRoom drops what waits of the stream that has waited longest: with a part of it missing the rest is of no use. Its
-// subscription is told, and goes on with a keyframe. It reports whether o is of that stream.
+// makeRoom drops what waits of the stream of which most waits: with a part of it missing the rest is of no use, and who floods
+// the path is not to harm the others. Its subscription is told, and goes on with a keyframe. It reports whether o is of that
+// stream.
 func (e *egress) makeRoom(o *outgoing) bool {
-	shed, dropped := e.media.head.shed, 1
+	shed, dropped := e.media.heaviest(), 1
 	if shed == nil {
 		e.media.pop().release()
 	} else {

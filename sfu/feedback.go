@@ -187,6 +187,7 @@ func (in *ingest) answered(x *rtcp.ExtendedReport, at time.Duration) {
 
 // receptionReport returns the report block about a layer.
 func (l *layer) receptionReport(now time.Duration) (rtcp.ReceptionReport, bool) {
+	clock := l.pub.clock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r, ok := l.reception.Report()
@@ -195,7 +196,7 @@ func (l *layer) receptionReport(now time.Duration) (rtcp.ReceptionReport, bool) 
 	}
 	l.stats.FractionLost = float64(r.FractionLost) / 256
 	l.stats.TotalLost = int64(r.TotalLost)
-	if clock := l.pub.clock(); clock != 0 {
+	if clock != 0 {
 		l.stats.Jitter = time.Duration(r.Jitter) * time.Second / time.Duration(clock)
 	}
 	b := rtcp.ReceptionReport{SSRC: l.ssrc, FractionLost: r.FractionLost, TotalLost: uint32(r.TotalLost) & 0xffffff,

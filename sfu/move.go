@@ -19,13 +19,7 @@ func (p *Participant) Move(roomName string) error {
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	subs := make([]*subscription, 0, len(p.subs))
-	for _, s := range p.subs {
-		subs = append(subs, s)
-	}
-	p.mu.Unlock()
-	for _, s := range subs {
+	for _, s := range p.subscriptions() {
 		p.drop(s)
 	}
 	for _, pub := range pubs {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -138,10 +139,7 @@ func (p *Participant) Close() {
 		p.mu.Lock()
 		p.closed = true
 		pubs := slices.Clone(p.tracks.order)
-		subs := make([]*subscription, 0, len(p.subs))
-		for _, s := range p.subs {
-			subs = append(subs, s)
-		}
+		subs := slices.Collect(maps.Values(p.subs))
 		p.mu.Unlock()
 		close(p.done)
 		for _, pub := range pubs {
@@ -208,6 +206,13 @@ func (p *Participant) observeRTT(rtt time.Duration) {
 		rtt = (7*old + rtt) / 8
 	}
 	p.roundTrip.Store(int64(rtt))
+}
+
+// subscriptions returns what the participant is subscribed to, in no order.
+func (p *Participant) subscriptions() []*subscription {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Values(p.subs))
 }
 
 // captured brings the NTP time of one of the participant's sender reports into server time.

@@ -156,6 +156,33 @@ func (f *fifo) pop() *slot {
 	return s
 }
 
+// heaviest returns the stream of which most waits, in bytes: of the first 32 in the queue, nil if none of them can be shed.
+func (f *fifo) heaviest() (stream *atomic.Bool) {
+	var streams [32]struct {
+		shed  *atomic.Bool
+		bytes int
+	}
+	most, n := 0, 0
+	for s := f.head; s != nil; s = s.next {
+		if s.shed == nil {
+			continue
+		}
+		i := 0
+		for i < n && streams[i].shed != s.shed {
+			i++
+		}
+		if i == len(streams) {
+			continue
+		}
+		n = max(n, i+1)
+		streams[i].shed = s.shed
+		if streams[i].bytes += s.size; streams[i].bytes > most {
+			most, stream = streams[i].bytes, s.shed
+		}
+	}
+	return stream
+}
+
 // remove drops the packets of one stream and returns how many there were.
 func (f *fifo) remove(stream *atomic.Bool) (removed int) {
 	old := *f

@@ -173,12 +173,7 @@ func (s *Server) Stats() Stats {
 // Stats returns a snapshot of the participant.
 func (p *Participant) Stats() ParticipantStats {
 	out := p.Overview()
-	p.mu.Lock()
-	subs := make([]*subscription, 0, len(p.subs))
-	for _, s := range p.subs {
-		subs = append(subs, s)
-	}
-	p.mu.Unlock()
+	subs := p.subscriptions()
 	now := p.server.now()
 	for _, s := range subs {
 		stats := s.snapshot()

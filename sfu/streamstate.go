@@ -69,11 +69,8 @@ func (s *Server) watchStreams() {
 
 // sweep looks after the participant's subscriptions and, if score is set, its connection.
 func (p *Participant) sweep(now time.Duration, score bool) {
+	subs := p.subscriptions()
 	p.mu.Lock()
-	subs := make([]*subscription, 0, len(p.subs))
-	for _, s := range p.subs {
-		subs = append(subs, s)
-	}
 	pubs := append([]*publication(nil), p.tracks.order...)
 	p.mu.Unlock()
 	for _, s := range subs {

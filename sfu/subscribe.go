@@ -100,13 +100,7 @@ func (p *Participant) transportUp(t *transport) {
 	if t.out == nil {
 		return
 	}
-	p.mu.Lock()
-	subs := make([]*subscription, 0, len(p.subs))
-	for _, s := range p.subs {
-		subs = append(subs, s)
-	}
-	p.mu.Unlock()
-	for _, s := range subs {
+	for _, s := range p.subscriptions() {
 		s.mu.Lock()
 		ready := s.out != nil && !s.ended
 		s.mu.Unlock()
@@ -127,12 +121,7 @@ func (p *Participant) sendReports(now time.Duration) time.Duration {
 	if t == nil {
 		return 0
 	}
-	p.mu.Lock()
-	subs := make([]*subscription, 0, len(p.subs))
-	for _, s := range p.subs {
-		subs = append(subs, s)
-	}
-	p.mu.Unlock()
+	subs := p.subscriptions()
 	if len(subs) == 0 {
 		return 0
 	}

@@ -36,7 +36,7 @@ type ear struct {
 func (r *room) listen(pub *publication) *ear {
 	r.levels.Lock()
 	defer r.levels.Unlock()
-	return &ear{track: r.detector.Add(pub.owner.cfg.ID), mic: r.loudest.Add(pub.cfg.Exempt)}
+	return &ear{track: r.detector.Add(pub.owner.cfg.ID), mic: r.loudest.Add(pub.owner.cfg.ID, pub.cfg.Exempt)}
 }
 
 func (r *room) unlisten(e *ear) {

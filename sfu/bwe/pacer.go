@@ -6,9 +6,11 @@ const (
 	paceTick     = 5 * time.Millisecond
 	paceSegments = 16 // per tick at most
 	paceQueue    = 250 * time.Millisecond
-	paceLeast    = 50_000  // bit/s, whatever the estimate says
-	paceBytes    = 1200    // of a typical packet
-	paceDebt     = 200_000 // bytes, so that nothing is owed for ever
+	paceLeast    = 50_000    // bit/s, whatever the estimate says
+	paceBytes    = 1200      // of a typical packet
+	paceDebt     = 200_000   // bytes, so that nothing is owed for ever
+	paceHurry    = 4         // times the rate, at most …
+	paceLeastTop = 2_000_000 // … but this, in bit/s
 )
 
 // Queue is what waits at the egress besides audio.
@@ -35,8 +37,8 @@ type Grant struct {
 // packet by [Pacer.Sent]. Audio never waits: it is told when it leaves, and counts.
 //
 // A burst is at most 5 ms of the rate, and 16 packets: what one run of segmentation offload takes and a router's buffer
-// swallows. When the queue would keep a packet waiting for more than 250 ms, the rate rises to what empties it by then:
-// who queues more than the link takes must shed it elsewhere.
+// swallows. When the queue would keep a packet waiting for more than 250 ms, the rate rises to what empties it by then, up to
+// four times what it is, or 2 Mbit/s: who queues more than the link takes must shed it elsewhere.
 type Pacer struct {
 	rate    float64 // bit/s
 	padding float64 // bit/s in all, when there is less media
@@ -99,6 +101,7 @@ func (p *Pacer) Next(now time.Duration, q Queue) Grant {
 		p.hurry = 0
 	} else {
 		p.hurry = max(p.hurry, float64(q.Bytes*8)/max(paceQueue-q.Oldest, paceTick).Seconds())
+		p.hurry = min(p.hurry, max(paceHurry*p.rate, paceLeastTop))
 	}
 	if p.probing && p.begun < 0 {
 		p.begun = p.now

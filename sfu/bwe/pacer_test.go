@@ -117,17 +117,17 @@ func TestPacerBoundsBursts(t *testing.T) {
 func TestPacerHurriesLongQueues(t *testing.T) {
 	e := &egress{t: t, now: time.Second}
 	e.pacer.Set(500_000, 0)
-	e.put(60) // 72 kB take 1.15 s at this rate
+	e.put(40) // 48 kB take 0.8 s at this rate
 	e.run(1100 * milli)
-	e.put(20)
+	e.put(10)
 	e.run(3 * time.Second)
 	for _, d := range e.left {
 		if d.waited > paceQueue+10*milli {
 			t.Fatalf("a packet waited for %v", d.waited)
 		}
 	}
-	if len(e.left) != 80 {
-		t.Errorf("%d of 80 left", len(e.left))
+	if len(e.left) != 50 {
+		t.Errorf("%d of 50 left", len(e.left))
 	}
 	// Afterwards the rate is the old one.
 	e.left = nil
@@ -135,6 +135,13 @@ func TestPacerHurriesLongQueues(t *testing.T) {
 	e.run(3100 * milli)
 	if got := e.bytes(3*time.Second, 3100*milli); got > 500_000/8/10+2*1200 {
 		t.Errorf("%d bytes in 100 ms after the hurry", got)
+	}
+	// However much waits, it has its limit.
+	e.left = nil
+	e.put(1000)
+	e.run(4100 * milli)
+	if got := e.bytes(3100*milli, 4100*milli); got > paceLeastTop/8+10*1200 || got < paceLeastTop/8*9/10 {
+		t.Errorf("%d bytes in a second with 1.2 MB in the queue", got)
 	}
 }
 

@@ -12,7 +12,7 @@ func ExampleLoudest() {
 	room := speakers.NewLoudest(speakers.LoudestConfig{Forwarded: 3})
 	var microphones []*speakers.Microphone
 	for range 20 {
-		microphones = append(microphones, room.Add(false))
+		microphones = append(microphones, room.Add("", false))
 	}
 
 	const packet = 20 * time.Millisecond

@@ -8,6 +8,9 @@ const (
 	MaxLoudest = 16
 	// MaxExempt bounds LoudestConfig.Exempt and LoudestConfig.Unlevelled.
 	MaxExempt = 64
+	// MaxOwned is how many of one owner's microphones are forwarded at a time, among the loudest and among those without
+	// levels. Of its exempt tracks it is half of the places: an agent may speak several languages.
+	MaxOwned = 2
 )
 
 // LoudestConfig tunes the selection; every zero value has a default.
@@ -90,13 +93,14 @@ func NewLoudest(cfg LoudestConfig) *Loudest {
 	limit(&cfg.Exempt, 8, MaxExempt)
 	limit(&cfg.Unlevelled, 3, MaxExempt)
 	return &Loudest{cfg: cfg, slots: make([]*Microphone, 0, cfg.Forwarded),
-		exempt: newPool(cfg.Exempt), unlevelled: newPool(cfg.Unlevelled)}
+		exempt: newPool(cfg.Exempt, max(cfg.Exempt/2, 1)), unlevelled: newPool(cfg.Unlevelled, MaxOwned)}
 }
 
 // Add follows one more audio track. Exempt are agents, recorders, and the sound of a shared screen: they are forwarded
-// whatever their level, up to a limit of their own that holds while microphones are held back.
-func (l *Loudest) Add(exempt bool) *Microphone {
-	m := &Microphone{exempt: exempt}
+// whatever their level, up to a limit of their own that holds while microphones are held back. Tracks of one owner
+// share its limits; without a name it is this track's alone.
+func (l *Loudest) Add(owner string, exempt bool) *Microphone {
+	m := &Microphone{owner: owner, exempt: exempt}
 	if exempt {
 		l.counts.Exempt++
 	} else {
@@ -213,15 +217,26 @@ func (l *Loudest) challenge(m *Microphone, now time.Duration) {
 	}
 }
 
-// enter gives m a slot, if one is free or it beats the weakest. It returns -1 if not.
+// sameOwner reports whether both tracks have the same owner.
+func sameOwner(m, o *Microphone) bool { return m.owner != "" && m.owner == o.owner }
+
+// enter gives m a slot, if one is free or it beats the weakest: of its owner's, if that has as many as it may. It returns -1 if
+// not.
 func (l *Loudest) enter(m *Microphone, now time.Duration) int {
-	if len(l.slots) < cap(l.slots) {
+	owned := 0
+	for _, o := range l.slots {
+		if sameOwner(m, o) {
+			owned++
+		}
+	}
+	full := owned >= MaxOwned
+	if !full && len(l.slots) < cap(l.slots) {
 		l.slots = append(l.slots, m)
 		return len(l.slots) - 1
 	}
-	weakest := 0
-	for i := range l.slots {
-		if weaker(l.slots[i], l.slots[weakest], now) {
+	weakest := -1
+	for i, o := range l.slots {
+		if (!full || sameOwner(m, o)) && (weakest < 0 || weaker(o, l.slots[weakest], now)) {
 			weakest = i
 		}
 	}
@@ -262,6 +277,7 @@ func (l *Loudest) release(m *Microphone) {
 // pool is a number of places for tracks that can't be compared: who has one keeps it while it sounds.
 type pool struct {
 	places []place
+	owned  int // of one owner at most
 }
 
 type place struct {
@@ -272,13 +288,16 @@ type place struct {
 // vacant is how long a place may be without sound before another takes it.
 const vacant = 2 * time.Second
 
-func newPool(n int) pool { return pool{places: make([]place, 0, n)} }
+func newPool(n, owned int) pool { return pool{places: make([]place, 0, n), owned: owned} }
 
 // take gives m a place, or keeps it. It reports whether m has one.
 func (p *pool) take(m *Microphone, sounds bool, now time.Duration) bool {
-	free := -1
+	free, owned := -1, 0
 	for i := range p.places {
 		o := &p.places[i]
+		if sameOwner(m, o.m) && now-o.heard < vacant {
+			owned++
+		}
 		if o.m == m {
 			if sounds {
 				o.heard = max(o.heard, now)
@@ -290,7 +309,7 @@ func (p *pool) take(m *Microphone, sounds bool, now time.Duration) bool {
 		}
 	}
 	switch {
-	case !sounds:
+	case !sounds, owned >= p.owned:
 		return false
 	case len(p.places) < cap(p.places):
 		p.places = append(p.places, place{m, now})

@@ -65,7 +65,7 @@ func play(r *speakerstest.Room, l *Loudest, n int, jitter time.Duration) speaker
 	mics := make([]*Microphone, len(r.Scripts))
 	forwarded := make([][]bool, len(r.Scripts))
 	for i := range mics {
-		mics[i] = l.Add(false)
+		mics[i] = l.Add("", false)
 		forwarded[i] = make([]bool, r.Frames)
 	}
 	r.Each(jitter, func(who, k int, at time.Duration) {
@@ -87,7 +87,7 @@ type hall struct {
 func newHall(t *testing.T, cfg LoudestConfig, n int) *hall {
 	h := &hall{t: t, l: NewLoudest(cfg)}
 	for range n {
-		h.mics = append(h.mics, h.l.Add(false))
+		h.mics = append(h.mics, h.l.Add("", false))
 	}
 	h.run(2*time.Second, nil)
 	return h
@@ -141,7 +141,7 @@ func TestSmallRooms(t *testing.T) {
 			t.Errorf("microphone %d of 8: %.2f forwarded", i, share)
 		}
 	}
-	h.mics = append(h.mics, h.l.Add(false))
+	h.mics = append(h.mics, h.l.Add("", false))
 	h.run(time.Second, nil)
 	got := h.run(time.Second, sounds{1: voice(20)})
 	if got[1] < 0.999 || got[2] > 0 || !h.l.Counts().Gating || h.l.Counts().Open != 9 || h.l.Counts().Gated == 0 {
@@ -295,7 +295,7 @@ func TestStanding(t *testing.T) {
 		}
 	}
 	// One who has spoken ever since joining isn't known before the first breath: levels made up have none.
-	late := h.l.Add(false)
+	late := h.l.Add("", false)
 	h.mics = append(h.mics, late)
 	h.run(2500*ms, sounds{20: voice(30)})
 	if late.stands(h.now) || h.l.slot(late) < 0 {
@@ -428,9 +428,53 @@ func TestDiscontinuous(t *testing.T) {
 	}
 }
 
+// TestOwners: one who speaks into many microphones, or publishes many tracks that aren't compared, leaves room for others.
+func TestOwners(t *testing.T) {
+	l := NewLoudest(LoudestConfig{Forwarded: 3, Above: 4, Exempt: 4, Unlevelled: 3})
+	add := func(owner string, exempt bool, n int) (list []*Microphone) {
+		for range n {
+			list = append(list, l.Add(owner, exempt))
+		}
+		return list
+	}
+	greedy, other := add("greedy", false, 6), add("other", false, 1)
+	silent, exempt := add("greedy", false, 4), add("greedy", true, 4)
+	var now time.Duration
+	speak := func(mics []*Microphone) (forwarded int) {
+		for _, m := range mics {
+			if l.Packet(m, voice(30)(now), now).Forward {
+				forwarded++
+			}
+		}
+		return forwarded
+	}
+	blind := func(mics []*Microphone) (forwarded int) {
+		for _, m := range mics {
+			if l.Packet(m, Packet{Size: 60}, now).Forward {
+				forwarded++
+			}
+		}
+		return forwarded
+	}
+	for now = 0; now < 6*time.Second; now += frame {
+		if n := speak(greedy); n > MaxOwned {
+			t.Fatalf("%d of one owner are forwarded", n)
+		}
+		if n, e := blind(silent), blind(exempt); n > MaxOwned || e > 2 {
+			t.Fatalf("%d without a level and %d exempt of one owner are forwarded", n, e)
+		}
+		if now > time.Second && speak(other) == 0 && now > 2*time.Second {
+			t.Fatalf("another isn't heard after %v", now-time.Second)
+		}
+	}
+	if n := speak(greedy); n != MaxOwned {
+		t.Errorf("%d of one owner are forwarded", n)
+	}
+}
+
 func TestExempt(t *testing.T) {
 	h := newHall(t, LoudestConfig{Exempt: 2, Unlevelled: 2}, 20)
-	agents := []*Microphone{h.l.Add(true), h.l.Add(true), h.l.Add(true)}
+	agents := []*Microphone{h.l.Add("", true), h.l.Add("", true), h.l.Add("", true)}
 	send := func(m *Microphone, size int) bool { return h.l.Packet(m, Packet{Size: size}, h.now).Forward }
 	if !send(agents[0], 60) || !send(agents[1], 60) || send(agents[2], 60) {
 		t.Error("two of three may be forwarded")
@@ -484,7 +528,7 @@ func TestExempt(t *testing.T) {
 	// In a small room nobody is shut out.
 	small := NewLoudest(LoudestConfig{Exempt: 1, Unlevelled: 1})
 	for range 3 {
-		for _, m := range []*Microphone{small.Add(true), small.Add(false)} {
+		for _, m := range []*Microphone{small.Add("", true), small.Add("", false)} {
 			if !small.Packet(m, Packet{}, 0).Forward {
 				t.Error("held back in a small room")
 			}
@@ -540,7 +584,7 @@ func crowd(n int) func() {
 	l := NewLoudest(LoudestConfig{})
 	mics := make([]*Microphone, n)
 	for i := range mics {
-		mics[i] = l.Add(i%100 == 99)
+		mics[i] = l.Add("", i%100 == 99)
 	}
 	now, k, i := time.Duration(0), 0, 0
 	return func() {
@@ -597,7 +641,7 @@ func FuzzLoudest(f *testing.F) {
 			i := int(op >> 3)
 			switch {
 			case i >= len(mics):
-				mics = append(mics, l.Add(op&7 == 7))
+				mics = append(mics, l.Add("", op&7 == 7))
 				continue
 			case op&7 == 0:
 				l.SetMuted(mics[i], !mics[i].muted)

@@ -65,6 +65,7 @@ const floorSpans = 4
 
 // Microphone is one audio track of a [Loudest].
 type Microphone struct {
+	owner                  string // empty: this track's alone
 	exempt, muted, removed bool
 
 	levelled  bool
