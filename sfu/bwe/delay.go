@@ -224,46 +224,63 @@ func (b *baseline) add(now, delay time.Duration) (queue time.Duration) {
 
 const (
 	swingPeriod = 250 * time.Millisecond
-	swingSpan   = 8                      // periods: two seconds
+	swingSpan   = 8 // periods: two seconds
+	swingKnown  = 2 * time.Second
 	swingHalf   = 10 * time.Second       // in which what is known of falls counts half
 	swingMost   = 150 * time.Millisecond // a queue this long is one, whatever the path does otherwise
-	ownDrain    = time.Second            // after a reduction a queue falls because of it
+	// After a reduction a queue falls because of it: for ownDrain, and on until it is short, up to longestDrain.
+	ownDrain     = time.Second
+	longestDrain = 5 * time.Second
 )
 
 // swing tells a queue that grows from a path whose delay swings: one on which packets come late in bunches, as over Wi-Fi or
-// mobile, where the least delay of a message is now more, now less. By how much it falls without the rate having been lowered
-// is what it swings by; a queue must have risen by more than that.
+// mobile, where the least delay of a message is now more, now less. By how much it falls of itself is what it swings by; a
+// queue must have risen by more than that.
 type swing struct {
 	least, most [swingSpan]time.Duration // queue in each period, the newest first
 	began       time.Duration            // of the newest
-	n           int
+	n           int                      // periods with a message
 	queue       time.Duration
-	fall        time.Duration
-	at          time.Duration // of the latest message
+	fall        time.Duration // at most swingMost
+	full        bool          // a queue stood, and isn't gone yet
+	begun, at   time.Duration // first and latest message
 }
 
-// add takes the queueing delay of a message; draining: the rate has just been lowered.
-func (s *swing) add(now, queue time.Duration, draining bool) {
-	if s.n == 0 || now-s.began >= swingPeriod {
+// add takes the queueing delay of a message; own: what it does now is our own doing, and nothing to learn from.
+func (s *swing) add(now, queue time.Duration, own bool) {
+	switch passed := now - s.began; {
+	case s.n == 0, passed >= 2*swingPeriod: // it begins, or goes on after a pause: what was before says nothing of now
+		s.n, s.began = 1, now
+		s.least[0], s.most = queue, [swingSpan]time.Duration{queue}
+	case passed >= swingPeriod:
 		copy(s.least[1:], s.least[:])
 		copy(s.most[1:], s.most[:])
 		s.least[0], s.most[0], s.began = queue, queue, now
 		s.n = min(s.n+1, swingSpan)
 	}
+	if s.begun == 0 {
+		s.begun = now
+	}
 	s.least[0], s.most[0] = min(s.least[0], queue), max(s.most[0], queue)
 	s.fall = time.Duration(float64(s.fall) * math.Exp2(-float64(now-s.at)/float64(swingHalf)))
 	s.queue, s.at = queue, now
-	if draining {
+	s.full = queue > swingMost || s.full && queue > 2*noQueue
+	if own || s.full {
 		s.most = [swingSpan]time.Duration{queue}
 		return
 	}
-	s.fall = max(s.fall, slices.Max(s.most[:swingSpan/2])-queue)
+	s.fall = min(max(s.fall, slices.Max(s.most[:swingSpan/2])-queue), swingMost)
 }
 
-// real reports whether the queue is one: it is longer than it was by a quarter more than the path's
-// swings, or stands above them.
+// real reports whether the queue is one: it is longer than it was by a quarter more than the path's swings, or stands above
+// them. As long as they aren't known, it must be twice a real queue.
 func (s *swing) real() bool {
-	if s.n < 2 || s.queue > swingMost {
+	switch {
+	case s.queue > swingMost:
+		return true
+	case s.at-s.begun < swingKnown:
+		return s.queue > 2*realQueue
+	case s.n < 2:
 		return true
 	}
 	least := slices.Min(s.least[:s.n])

@@ -127,7 +127,7 @@ type Estimator struct {
 	sentSince            time.Duration
 
 	overuse  time.Duration // latest
-	fell     bool          // the rate has ever been lowered
+	drains   time.Duration // since when a queue falls because the rate was lowered, 0 = none does
 	overused bool
 
 	rtt   time.Duration
@@ -365,7 +365,7 @@ func (e *Estimator) end() {
 	e.heard = e.now
 	if b.received > 0 {
 		e.queue = e.base.add(e.now, b.delay)
-		e.swing.add(e.now, e.queue, e.fell && e.now-e.overuse < ownDrain)
+		e.swing.add(e.now, e.queue, e.draining())
 		e.probes.swing = e.swing.fall
 		if b.newest > e.newestSent {
 			e.newestSent = b.newest
@@ -383,6 +383,7 @@ func (e *Estimator) end() {
 	in := input{now: e.now, state: e.state, rtt: e.rtt, queue: e.queue, loss: e.loss.fraction, limited: e.limited}
 	in.steady, in.tried = e.swing.steady(), e.probes.last
 	in.measured, in.busy = e.measured()
+	in.sent, _ = e.sending.rate(e.now)
 	before := e.rate.bits
 	if e.state == Overuse {
 		e.overuse, e.overused = e.now, true
@@ -410,12 +411,24 @@ func (e *Estimator) end() {
 	}
 	if dropped {
 		e.best = max(e.best, before)
-		e.fell = true
+		e.drains = e.now
 		e.probes.interval = probeSoonest
 	}
 	e.probed()
 	e.bound()
 	e.probe()
+}
+
+// draining reports whether the queue falls because the rate was lowered, or rises because more is sent than the rate.
+func (e *Estimator) draining() bool {
+	if sent, _ := e.sending.rate(e.now); sent > 1.2*e.rate.bits {
+		return true
+	}
+	since := e.now - e.drains
+	if e.drains > 0 && since >= ownDrain && (e.queue < realQueue || since >= longestDrain) {
+		e.drains = 0
+	}
+	return e.drains > 0
 }
 
 // measured returns the rate that arrives, over half a second and over a shorter while: raised by the loss that the link
@@ -534,6 +547,7 @@ func (e *Estimator) Update(now time.Duration) {
 			e.lowered = e.now
 			e.best = max(e.best, e.rate.bits)
 			e.rate.bits *= silenceFactor
+			e.drains = e.now
 			e.bound()
 		}
 	}

@@ -46,6 +46,7 @@ type cluster struct {
 	lastSize, firstSize       int // of the last one sent, of the first one arrived
 	received                  int
 	waiting                   bool // for feedback
+	swing                     time.Duration
 }
 
 // prober says when to probe, and what came of it.
@@ -70,7 +71,7 @@ func (p *prober) ask(now time.Duration, rate float64) {
 	span := max(p.span, min(p.swing, probeSwing))
 	p.asked = Probe{ID: p.id, Rate: int64(rate), Packets: probePackets, Bytes: int(rate * span.Seconds() / 8)}
 	p.pending, p.any, p.last = true, true, now
-	p.clusters[p.id%clusters] = cluster{probe: p.asked, at: now, waiting: true}
+	p.clusters[p.id%clusters] = cluster{probe: p.asked, at: now, waiting: true, swing: min(p.swing, span)}
 }
 
 // busy reports whether a cluster is asked for or under way.
@@ -147,7 +148,7 @@ func (p *prober) evaluate(now time.Duration, inherent float64) (o outcome, ok, f
 			continue
 		}
 		c.waiting = false
-		if o, ok = c.outcome(inherent, p.swing); ok {
+		if o, ok = c.outcome(inherent); ok {
 			return o, true, false
 		}
 		failed = true
@@ -157,7 +158,7 @@ func (p *prober) evaluate(now time.Duration, inherent float64) (o outcome, ok, f
 
 // outcome compares the rates at which the packets that arrived were sent and received. The first received, and the last
 // sent, mark the ends of the intervals, so that they don't count themselves.
-func (c *cluster) outcome(inherent float64, swing time.Duration) (outcome, bool) {
+func (c *cluster) outcome(inherent float64) (outcome, bool) {
 	sending, receiving := c.lastSent-c.firstSent, c.lastArrived-c.firstArrived
 	if c.received < 3 || sending <= 0 || sending > time.Second || receiving > time.Second {
 		return outcome{}, false
@@ -169,8 +170,8 @@ func (c *cluster) outcome(inherent float64, swing time.Duration) (outcome, bool)
 	}
 	o := outcome{rate: min(sent, got), asked: float64(c.probe.Rate)}
 	lost := float64(c.lost) / float64(c.known)
-	// The times tell whether a queue grew, whatever the packets' sizes. swing is by how much the path's delay swings.
-	o.clean = float64(receiving-swing/4) <= float64(sending)/probeClean+float64(time.Millisecond/2) && lost <= 0.2+inherent
+	// The times tell whether a queue grew, whatever the packets' sizes.
+	o.clean = float64(receiving-c.swing/4) <= float64(sending)/probeClean+float64(time.Millisecond/2) && lost <= 0.2+inherent
 	if o.clean {
 		o.rate = sent
 	} else {

@@ -118,6 +118,7 @@ type input struct {
 	steady   time.Duration // the least queue lately
 	loss     float64
 	limited  bool          // the application sends less than it may
+	sent     float64       // bit/s of the last half second
 	tried    time.Duration // when the latest probe was asked for
 }
 
@@ -190,8 +191,8 @@ func (a *aimd) increase(in input, passed time.Duration) {
 	}
 	// More is sent than was allowed, as the least that the application can, and arrives without waiting.
 	proven := decreaseFactor * in.measured
-	if in.now-max(a.lowered, in.tried) > provenAfter && in.measured > provenAbove*a.bits {
-		proven = provenFactor * in.measured
+	if in.now-max(a.lowered, in.tried+in.rtt) > provenAfter && in.measured > provenAbove*a.bits {
+		proven = provenFactor * min(in.measured, in.sent)
 	}
 	if in.steady < realQueue && a.bits < proven {
 		a.bits = proven

@@ -37,6 +37,39 @@ func TestNetworkScenarios(t *testing.T) {
 		return f.out.waits.quantile(0.95, sec(2), sec(20))
 	})), "ms", 0, 100}.check(t)
 
+	// A first picture of 64 kB leaves before anything is known of the path.
+	burst := func(f *flow) {
+		f.at(sec(0.01), func() {
+			for range 54 {
+				f.send(payload+overhead, 0, false)
+			}
+		})
+	}
+	figure{"first 64 kB at once over 0.5 Mbit/s, layers", "queue of 4–20 s, 95th percentile", slices.Max(each(func(s *sim) float64 {
+		f := start(s, 500_000, &layered{}, func(_, _ *link, f *flow) { burst(f) })
+		s.run(21 * time.Second)
+		return f.out.waits.quantile(0.95, sec(4), sec(20))
+	})), "ms", 0, 100}.check(t)
+	figure{"first 64 kB at once over 3 Mbit/s, layers", "full quality after", slices.Max(each(func(s *sim) float64 {
+		f := start(s, 3e6, &layered{}, func(_, _ *link, f *flow) { burst(f) })
+		s.run(21 * time.Second)
+		return reaches(f, sec(0.5), 1_800_000, 15*time.Second)
+	})), "s", 0, 4}.check(t)
+	var calm, after []float64
+	for seed := range uint64(seeds) {
+		s := newSim(seed + 1)
+		f := start(s, 3e6, &layered{}, func(out, _ *link, _ *flow) {
+			out.limit = 5 * time.Second
+			out.change(sec(20), 8000)
+			out.change(sec(23), 500_000)
+		})
+		s.run(50 * time.Second)
+		calm = append(calm, settles(f.out, sec(23), 100, 20*time.Second))
+		after = append(after, f.out.waits.quantile(0.95, sec(30), sec(45)))
+	}
+	figure{"link stops for 3 s, then 0.5 Mbit/s", "queue under 100 ms after", slices.Max(calm), "s", 0, 8}.check(t)
+	figure{"link stops for 3 s, then 0.5 Mbit/s", "queue then, 95th percentile", slices.Max(after), "ms", 0, 100}.check(t)
+
 	figure{"jitter up to 30 ms, 3 Mbit/s, layers", "sent, worst seed", slices.Min(each(func(s *sim) float64 {
 		f := start(s, 3e6, &layered{}, func(out, back *link, _ *flow) { out.jitter, back.jitter = 30*milli, 30*milli })
 		s.run(60 * time.Second)
