@@ -422,11 +422,12 @@ func (c *congestion) update(now time.Duration) (next time.Duration) {
 	starved := hungry && now-c.last > starvedAfter
 	c.ticking = hungry || !quiet
 	next = now + updateInterval
+	rtt := estimate.RTT
 	if !c.ticking {
-		next = 0
+		next, rtt = 0, 0 // nothing tells whether it changes
 	}
 	e.mu.Unlock()
-	c.p.estimatedRTT.Store(int64(estimate.RTT))
+	c.p.estimatedRTT.Store(int64(rtt))
 	if tell {
 		c.p.budget(now, estimate.Target)
 	}

@@ -238,8 +238,7 @@ func (e *egress) send(o *outgoing) bool {
 	return true
 }
 
-// What may wait for the pacer. It empties the queue within 250 ms, so that more than this is no burst of a keyframe but
-// more than any link takes.
+// What may wait for the pacer: more than this is no burst of a keyframe but more than any link takes.
 const (
 	maxWaiting      = 2048
 	maxWaitingBytes = 2 << 20

@@ -337,7 +337,7 @@ func (l *layer) store(p *packet, sequence uint16, at time.Duration, repaired boo
 	before := l.missing.Len()
 	if repaired && a.Verdict == history.Late {
 		if rtt, ok := l.missing.Recovered(a.Sequence, at); ok {
-			l.pub.owner.observeRTT(rtt)
+			l.pub.owner.repairedRTT(rtt)
 		}
 	} else {
 		overflow = l.missing.Packet(a.Sequence, at)

@@ -36,6 +36,8 @@ type offer struct {
 	// bits are the layers' bitrates with all temporal layers, smoothed.
 	bits   [alloc.MaxSpatial]int64
 	proven [alloc.MaxSpatial]bool
+	// watched is for how long they have been smoothed.
+	watched [alloc.MaxSpatial]time.Duration
 }
 
 // offers keeps a publication's latest offer.
@@ -110,6 +112,7 @@ func (o *offer) measure(pub *publication, now, elapsed time.Duration) {
 		}
 		cells, bits, age := l.cells(spatial, now)
 		o.proven[i] = before.proven[i] || age >= offerProof
+		o.watched[i] = before.watched[i]
 		switch {
 		case before.proven[i] && (age < offerProof || bits == 0): // it costs what it did
 			o.bits[i] = before.bits[i]
@@ -121,7 +124,9 @@ func (o *offer) measure(pub *publication, now, elapsed time.Duration) {
 		default:
 			over := elapsed + offerWeight
 			if !known[i] {
-				over = elapsed + min(age, offerWeight) // the first measurement has the first keyframe in it
+				// Nothing was announced, and the first measurement has the first keyframe in it: as yet it weighs less.
+				o.watched[i] = before.watched[i] + elapsed
+				over = elapsed + min(offerProof+o.watched[i], offerWeight)
 			}
 			o.bits[i] = before.bits[i] + (bits-before.bits[i])*int64(elapsed/time.Millisecond)/int64(over/time.Millisecond)
 		}

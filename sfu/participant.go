@@ -196,16 +196,26 @@ func (p *Participant) knownRTT() time.Duration {
 	return time.Duration(reported)
 }
 
-// observeRTT takes a round trip that was measured. A measurement can be too long, by a report that had to wait, but not too
-// short: down it is followed at once. What is taken for longer than it is has packets refused that are asked for again.
+// observeRTT takes a round trip that a report shows. It may be too long, if the report had to wait, and is followed down at
+// once: what is taken for longer than it is has packets refused that are asked for again.
 func (p *Participant) observeRTT(rtt time.Duration) {
-	rtt = max(rtt, time.Microsecond)
 	if old := time.Duration(p.roundTrip.Load()); old > rtt {
-		rtt = (old + 3*rtt) / 4
-	} else if old != 0 {
+		p.smoothRTT((old + 3*rtt) / 4)
+	} else {
+		p.repairedRTT(rtt)
+	}
+}
+
+// repairedRTT takes a round trip that a repair shows: too short if the packet was sent again unasked, as padding.
+func (p *Participant) repairedRTT(rtt time.Duration) {
+	if old := time.Duration(p.roundTrip.Load()); old != 0 {
 		rtt = (7*old + rtt) / 8
 	}
-	p.roundTrip.Store(int64(rtt))
+	p.smoothRTT(rtt)
+}
+
+func (p *Participant) smoothRTT(rtt time.Duration) {
+	p.roundTrip.Store(int64(max(rtt, time.Microsecond)))
 }
 
 // subscriptions returns what the participant is subscribed to, in no order.

@@ -156,7 +156,8 @@ func (f *fifo) pop() *slot {
 	return s
 }
 
-// heaviest returns the stream of which most waits, in bytes: of the first 32 in the queue, nil if none of them can be shed.
+// heaviest returns the stream that takes the most room, of the first 32 streams in the queue: nil if none of them can be shed.
+// A small packet counts as what the queue has room for: it is bounded in packets, too.
 func (f *fifo) heaviest() (stream *atomic.Bool) {
 	var streams [32]struct {
 		shed  *atomic.Bool
@@ -176,7 +177,7 @@ func (f *fifo) heaviest() (stream *atomic.Bool) {
 		}
 		n = max(n, i+1)
 		streams[i].shed = s.shed
-		if streams[i].bytes += s.size; streams[i].bytes > most {
+		if streams[i].bytes += max(s.size, maxWaitingBytes/maxWaiting); streams[i].bytes > most {
 			most, stream = streams[i].bytes, s.shed
 		}
 	}

@@ -13,7 +13,7 @@
 //  4. delay.go: packets form groups, groups give the variation of the delay, a trendline over it tells overuse by an
 //     adaptive threshold (draft-ietf-rmcat-gcc-02 sections 5.2 to 5.5; Carlucci, De Cicco, Holmer and Mascolo, "Analysis
 //     and Design of the Google Congestion Control for WebRTC", MMSys 2016). The least one-way delay of two minutes gives
-//     the queueing delay.
+//     the queueing delay; by how much it swings of itself tells a queue from jitter.
 //  5. rate.go: what arrives is measured (meter.go); the rate goes up and down (section 5.5).
 //  6. loss.go: loss at different rates tells the link's own from congestion's. compete.go: whether others fill the queue.
 //  7. probe.go: clusters at a higher rate prove what the application doesn't try; [Estimator.Probe] hands them out,
@@ -43,8 +43,9 @@
 // Swings. On a path whose delay swings (packets held back for up to 60 ms each, in order, over 3 Mbit/s) the trend says overuse
 // every few seconds, and the least delay of a message is never short, so that the rate didn't grow back: 0.64 Mbit/s of 1.86
 // were left, and 0.31 at 120 ms. What the delay falls by of itself is now what a queue must rise by to count, clusters last
-// for as long as the swing: 1.85 and 1.36, and a fall to 0.5 Mbit/s is still followed within 2 s. Where packets are lost as
-// well, the trend alone counts as before: that is what makes room for short TCP flows.
+// for as long as the swing, up to 100 ms, and a quarter of it is allowed to their times: 1.85 and 1.31, and a fall to
+// 0.5 Mbit/s is still followed within 2 s. Where packets are lost as well, the trend alone counts: that is what makes room
+// for short TCP flows. Queues of our own making teach nothing: the first picture, a stall, what a reduction empties.
 //
 // Growth. An application that sends what simulcast layers have doesn't try the link. So the rate never grows while less
 // than 65 % of it is used; probes raise it, while the allocator wants more ([Estimator.Want]): at once at the start and

@@ -38,7 +38,7 @@ type Grant struct {
 //
 // A burst is at most 5 ms of the rate, and 16 packets: what one run of segmentation offload takes and a router's buffer
 // swallows. When the queue would keep a packet waiting for more than 250 ms, the rate rises to what empties it by then, up to
-// four times what it is, or 2 Mbit/s: who queues more than the link takes must shed it elsewhere.
+// four times what it is, at least 2 Mbit/s: who queues more than the link takes must shed it elsewhere.
 type Pacer struct {
 	rate    float64 // bit/s
 	padding float64 // bit/s in all, when there is less media

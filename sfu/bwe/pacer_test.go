@@ -137,11 +137,14 @@ func TestPacerHurriesLongQueues(t *testing.T) {
 		t.Errorf("%d bytes in 100 ms after the hurry", got)
 	}
 	// However much waits, it has its limit.
-	e.left = nil
-	e.put(1000)
-	e.run(4100 * milli)
-	if got := e.bytes(3100*milli, 4100*milli); got > paceLeastTop/8+10*1200 || got < paceLeastTop/8*9/10 {
-		t.Errorf("%d bytes in a second with 1.2 MB in the queue", got)
+	for rate, most := range map[int64]int{300_000: paceLeastTop, 2_000_000: paceHurry * 2_000_000} {
+		e := &egress{t: t, now: time.Second}
+		e.pacer.Set(rate, 0)
+		e.put(2000)
+		e.run(2 * time.Second)
+		if got := 8 * e.bytes(time.Second, 2*time.Second); got > most+80*1200 || got < most*9/10 {
+			t.Errorf("rate %d: %d bits in a second with 2.4 MB in the queue", rate, got)
+		}
 	}
 }
 

@@ -292,23 +292,28 @@ func newPool(n, owned int) pool { return pool{places: make([]place, 0, n), owned
 
 // take gives m a place, or keeps it. It reports whether m has one.
 func (p *pool) take(m *Microphone, sounds bool, now time.Duration) bool {
-	free, owned := -1, 0
+	own, free, owned := -1, -1, 0
 	for i := range p.places {
 		o := &p.places[i]
-		if sameOwner(m, o.m) && now-o.heard < vacant {
+		idle := now-o.heard >= vacant
+		switch {
+		case o.m == m:
+			own = i
+		case idle && (free < 0 || o.heard < p.places[free].heard):
+			free = i
+		case !idle && sameOwner(m, o.m):
 			owned++
 		}
-		if o.m == m {
-			if sounds {
-				o.heard = max(o.heard, now)
-			}
-			return true
-		}
-		if now-o.heard >= vacant && (free < 0 || o.heard < p.places[free].heard) {
-			free = i
-		}
+	}
+	if own >= 0 && owned >= p.owned { // its owner's others have taken over
+		p.leave(m)
+		return false
 	}
 	switch {
+	case own >= 0:
+		if sounds {
+			p.places[own].heard = max(p.places[own].heard, now)
+		}
 	case !sounds, owned >= p.owned:
 		return false
 	case len(p.places) < cap(p.places):

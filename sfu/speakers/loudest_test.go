@@ -470,6 +470,14 @@ func TestOwners(t *testing.T) {
 	if n := speak(greedy); n != MaxOwned {
 		t.Errorf("%d of one owner are forwarded", n)
 	}
+	// Nor by turns: some of the tracks, a pause, the others, and then all.
+	for _, some := range [][]*Microphone{exempt[:2], nil, exempt[2:], exempt, exempt} {
+		blind(some)
+		now += vacant
+	}
+	if n := blind(exempt); n > 2 {
+		t.Errorf("%d exempt of one owner are forwarded after they took turns", n)
+	}
 }
 
 func TestExempt(t *testing.T) {

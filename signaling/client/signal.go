@@ -81,8 +81,13 @@ func (c *Client) dial(ctx context.Context, sid string) (*signal, *wire.SignalRes
 func (c *Client) attach(s *signal, ping time.Duration) {
 	s.attached = true
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil { // closed meanwhile
+		close(s.done)
+		s.cut()
+		return
+	}
 	c.signal = s
-	c.mu.Unlock()
 	c.wg.Go(func() {
 		defer close(s.done)
 		defer s.cut()

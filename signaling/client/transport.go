@@ -99,7 +99,8 @@ var errUndeclared = errors.New("no description declares this stream yet")
 // NewInterceptor implements [interceptor.Factory].
 func (d *declaredOnly) NewInterceptor(string) (interceptor.Interceptor, error) { return d, nil }
 
-// BindRemoteStream implements [interceptor.Interceptor]. Pion gives the payload type only of what it found in a packet.
+// BindRemoteStream implements [interceptor.Interceptor]. Pion gives the payload type
+// only of what it found in a packet (of PCMU it is 0, too: that would be read as before).
 func (*declaredOnly) BindRemoteStream(info *interceptor.StreamInfo, reader interceptor.RTPReader) interceptor.RTPReader {
 	if info.PayloadType == 0 {
 		return reader
