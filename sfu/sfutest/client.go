@@ -144,8 +144,10 @@ func newPeer(o Options, subscriber bool) (*webrtc.PeerConnection, error) {
 	if err := codecs(m); err != nil {
 		return nil, err
 	}
-	if err := m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.AudioLevelURI}, webrtc.RTPCodecTypeAudio); err != nil {
-		return nil, err
+	for _, uri := range []string{sdp.SDESMidURI, sdp.AudioLevelURI} {
+		if err := m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, webrtc.RTPCodecTypeAudio); err != nil {
+			return nil, err
+		}
 	}
 	r := &interceptor.Registry{}
 	interceptors := o.Interceptors

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/pion/sdp/v3"
 
 	"anytime/sfu"
 )
@@ -292,6 +295,13 @@ func TestIdleMLineIsUsedAgain(t *testing.T) {
 	must(t, a.await("the track again", func() bool { return a.received["TR_1"] != first && len(a.received["TR_1"].packets) >= 5 }))
 	if got := a.mediaSections(); got.video != 2 {
 		t.Errorf("%d video sections for two tracks", got.video)
+	}
+	for _, text := range a.offers() {
+		for _, section := range strings.Split(text, "\r\nm=")[1:] {
+			if strings.Contains(section, "a=sendonly") && !strings.Contains(section, sdp.SDESMidURI) {
+				t.Errorf("an m-line doesn't declare its id (RFC 8829 section 5.2.1): %s", section)
+			}
+		}
 	}
 }
 
