@@ -242,6 +242,8 @@ func TestUDPIsBlockedInACall(t *testing.T) {
 					udp(e)
 					e.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeTCP4})
 					e.SetIncludeLoopbackCandidate(true)
+					// Pion stays with the first pair that answers, which on a busy machine may be TCP.
+					e.SetHostAcceptanceMinWait(200 * time.Millisecond)
 				}
 			})
 			atAnn, atBob := talkBothWays(ctx, t, ann, bob)
