@@ -244,6 +244,9 @@ type Subscription struct {
 	lastClimb time.Duration
 	wait      time.Duration // after the next descent
 	hold      time.Duration // it doesn't climb before
+	resumed   time.Duration // when it was last shown again after a pause
+	rest      time.Duration // the length of its latest pause, at least
+	still     time.Duration // it isn't shown again before
 }
 
 // told is what the caller has been told.

@@ -527,3 +527,36 @@ func TestEager(t *testing.T) {
 	f.update(time.Second, 3_000_000)
 	f.want("2.2")
 }
+
+// TestPausedGoesOnSoon: what was paused doesn't wait as a climb does, if the estimate covers it twice.
+func TestPausedGoesOnSoon(t *testing.T) {
+	f := newFixture(t, Config{}, []Input{camera(plain(150, 500, 1700))})
+	f.update(0, 3e6)
+	f.want("2.0")
+	f.update(time.Second, 100_000)
+	f.want("–")
+	f.update(500*ms-1, 400_000)
+	f.want("–")
+	// Less than twice: it waits until that has lasted.
+	f.update(1, 340_000)
+	f.want("–")
+	f.update(100*ms, 400_000)
+	f.want("0.0")
+	// A higher layer waits as ever.
+	f.update(time.Second, 10e6)
+	f.want("0.0")
+	// It pauses again, and again: it waits longer each time, then as long as any.
+	for _, wait := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		f.update(100*ms, 100_000)
+		f.want("–")
+		f.update(wait*time.Second-1, 400_000)
+		f.want("–")
+		f.update(1, 400_000)
+		f.want("0.0")
+	}
+	// It lasts: forgiven.
+	f.update(11*time.Second, 100_000)
+	f.want("–")
+	f.update(500*ms, 400_000)
+	f.want("0.0")
+}

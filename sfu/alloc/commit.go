@@ -35,6 +35,9 @@ func (s *Subscription) note(now time.Duration, cfg *Config) {
 	switch {
 	case s.rung > s.held:
 		s.climbed, s.lastClimb = true, now
+		if s.held < 0 {
+			s.resumed = now
+		}
 	case s.rung < s.held && !s.wishes:
 		if s.climbed && now-s.lastClimb < cfg.Proof {
 			s.wait = min(max(2*s.wait, 2*cfg.Wait), cfg.MaxWait)
@@ -43,7 +46,20 @@ func (s *Subscription) note(now time.Duration, cfg *Config) {
 		}
 		s.climbed, s.eager = false, false
 		s.hold = now + s.wait
+		if s.rung < 0 {
+			s.stand(now, cfg)
+		}
 	}
+}
+
+// stand notes a pause. A picture that stands still is worse than one that flaps: for the first time it may go on soon.
+func (s *Subscription) stand(now time.Duration, cfg *Config) {
+	if s.rest > 0 && now-s.resumed < cfg.Proof {
+		s.rest = min(2*s.rest, cfg.MaxWait)
+	} else {
+		s.rest = cfg.Wait / 4
+	}
+	s.still = now + s.rest
 }
 
 // settle fills in the result of a video.

@@ -60,6 +60,7 @@ func Example() {
 	// 1s: 1882 of 2000 kbit/s, 1 paused, probe for 390 more
 	//   ann: layer 0 (bandwidth)
 	//   bob: nothing (bandwidth)
-	// 2s: 1882 of 4000 kbit/s, 1 paused, probe for 0 more
-	// 3s: 1882 of 4000 kbit/s, 1 paused, probe for 0 more
+	// 2s: 2032 of 4000 kbit/s, 0 paused, probe for 0 more
+	//   bob: layer 0 (bandwidth)
+	// 3s: 2032 of 4000 kbit/s, 0 paused, probe for 0 more
 }

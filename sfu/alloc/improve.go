@@ -60,7 +60,9 @@ func (a *Allocator) improve(now time.Duration, estimate, low int64) {
 		total := a.summary.Used + s.price()
 		fresh := s.rung >= s.held
 		switch {
-		case !fresh && total <= estimate, fresh && total <= spacious && (s.wishes || (s.eager || total <= steadily) && !s.waits(now, a.hold)):
+		case !fresh && total <= estimate,
+			fresh && total <= spacious && (s.wishes || (s.eager || total <= steadily) && !s.waits(now, a.hold)),
+			s.rung < 0 && s.goesOn(now, a.hold-a.cfg.Wait+a.cfg.Wait/4) && s.price() <= (spacious-a.summary.Used)/2:
 			a.summary.Used = total
 			s.rung++
 			if s.rung+1 < s.rungs {
@@ -86,6 +88,11 @@ func (a *Allocator) improve(now time.Duration, estimate, low int64) {
 // waits reports whether the subscription may not climb yet.
 func (s *Subscription) waits(now, all time.Duration) bool {
 	return now < s.hold || now < all
+}
+
+// goesOn reports whether what is paused may be shown again; all is the time before which nothing is.
+func (s *Subscription) goesOn(now, all time.Duration) bool {
+	return s.rest > 0 && now >= s.still && now >= all
 }
 
 // spacious returns what of the estimate climbs may use.

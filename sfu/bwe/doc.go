@@ -38,7 +38,11 @@
 // Rate after overuse. The draft takes 85 % of what arrives over half a second. While a queue really grows the link is
 // busy, so that 160 ms measure its capacity: a link that falls from 3 to 0.5 Mbit/s is followed at once, not in three
 // steps. A longer queue is emptied with down to 70 %. Overuse without delay is jitter; overuse while less is sent than
-// allowed, and no queue stands, is a probe or a keyframe passing: neither lowers the rate.
+// allowed, and no queue stands, is a probe or a keyframe passing: neither lowers the rate. Where a queue stands, less is sent
+// than allowed, and that arrives as fast as it was sent, then what arrives isn't what the path takes: a subscriber that had
+// stopped to send for the queue of another fell from 1.6 to 0.05 Mbit/s in 0.3 s. It makes room step by step. Two viewers
+// behind 1.5 Mbit/s, in browsers: 99 % of the frames in time and no freeze above 0.5 s, before 92 % and 3.4 to 4.2 s (also
+// because a paused picture waited as long as any climb, and because "underuse" without a queue held probes off).
 //
 // Swings. On a path whose delay swings (packets held back for up to 60 ms each, in order, over 3 Mbit/s) the trend says overuse
 // every few seconds, and the least delay of a message is never short, so that the rate didn't grow back: 0.64 Mbit/s of 1.86

@@ -337,7 +337,7 @@ func (e *Estimator) arrived(s *record, at time.Duration) {
 		b.silent = 0
 		e.acked.reset()
 	}
-	e.acked.add(at, int(s.size)+b.silent)
+	e.acked.add(s.at, at, int(s.size), b.silent)
 	b.silent = 0
 	v, ok, reset := e.groups.add(s.at, at)
 	if reset {
@@ -383,6 +383,7 @@ func (e *Estimator) end() {
 	in := input{now: e.now, state: e.state, rtt: e.rtt, queue: e.queue, loss: e.loss.fraction, limited: e.limited}
 	in.steady, in.tried = e.swing.steady(), e.probes.last
 	in.measured, in.busy = e.measured()
+	in.passes = e.acked.passes()
 	in.sent, _ = e.sending.rate(e.now)
 	before := e.rate.bits
 	if e.state == Overuse {
@@ -510,7 +511,8 @@ func (e *Estimator) probe() {
 		p.ask(e.now, min(probeFirst*e.rate.bits, probeHeadroom*e.want, float64(e.cfg.Max)))
 		return
 	}
-	if e.state != Normal || e.queue > lossQueue || e.loss.fraction > noGrowth || e.overused && e.now-e.overuse < probeAfter || e.now-p.last < p.interval+p.desync() {
+	drains := e.state == Underuse && e.queue > noQueue
+	if e.state == Overuse || drains || e.queue > lossQueue || e.loss.fraction > noGrowth || e.overused && e.now-e.overuse < probeAfter || e.now-p.last < p.interval+p.desync() {
 		return
 	}
 	// An application that uses the target in full shows by itself what the link takes, but slowly: once it has been quiet

@@ -73,7 +73,7 @@ func TestNetworkPolicer(t *testing.T) {
 func TestNetworkShare(t *testing.T) {
 	for _, c := range sources {
 		name, src := c.name, c.source
-		var share, queue, used []float64
+		var share, queue, used, low []float64
 		for seed := range uint64(seeds) {
 			s := newSim(seed + 1)
 			out, ret := testLink(s, 1.5e6)
@@ -82,6 +82,7 @@ func TestNetworkShare(t *testing.T) {
 			a.start(sec(0), sec(100))
 			b.start(sec(5.011), sec(100))
 			s.run(75 * time.Second)
+			low = append(low, max(a.targets.below(200_000, sec(15), sec(70)), b.targets.below(200_000, sec(15), sec(70))))
 			x, y := a.received.rate(sec(10), sec(70)), b.received.rate(sec(10), sec(70))
 			share = append(share, 100*min(x, y)/(x+y))
 			used = append(used, 100*(x+y)/1.5e6)
@@ -91,5 +92,6 @@ func TestNetworkShare(t *testing.T) {
 		figure{name, "smaller share of 60 s, worst seed", slices.Min(share), "%", c.share, 50}.check(t)
 		figure{name, "link used", slices.Min(used), "%", 60, 100}.check(t)
 		figure{name, "queue, 95th percentile", slices.Max(queue), "ms", 0, 150}.check(t)
+		figure{name, "target under 200 kbit/s, worst seed", slices.Max(low), "s", 0, 2}.check(t)
 	}
 }

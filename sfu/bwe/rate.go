@@ -18,18 +18,31 @@ type acknowledged struct {
 	fast, slow meter
 	newest     time.Duration
 	any        bool
+	left       meter         // what arrived, in the time in which it was sent
+	newestLeft time.Duration // of that
+	guessed    time.Duration // when packets were last taken for arrived that feedback doesn't tell of
 }
 
 func newAcknowledged() acknowledged {
-	return acknowledged{fast: newMeter(fastWidth, fastSpan), slow: newMeter(slowWidth, slowSpan)}
+	return acknowledged{fast: newMeter(fastWidth, fastSpan), slow: newMeter(slowWidth, slowSpan), left: newMeter(fastWidth, fastSpan)}
 }
 
-func (a *acknowledged) add(arrived time.Duration, bytes int) {
+// add takes a packet that arrived, and the bytes of those before it of which feedback doesn't tell.
+func (a *acknowledged) add(sent, arrived time.Duration, bytes, silent int) {
 	if !a.any || arrived > a.newest {
-		a.any, a.newest = true, arrived
+		a.newest = arrived
+	}
+	if !a.any || sent > a.newestLeft {
+		a.newestLeft = sent
+	}
+	a.any = true
+	if silent > 0 {
+		a.guessed = a.newest
+		bytes += silent
 	}
 	a.fast.add(a.newest, bytes)
 	a.slow.add(a.newest, bytes)
+	a.left.add(a.newestLeft, bytes)
 }
 
 // rate returns the smoothed rate in bit/s.
@@ -38,10 +51,18 @@ func (a *acknowledged) rate() (float64, bool) { return a.slow.rate(a.newest) }
 // busy returns the rate of the last 160 ms.
 func (a *acknowledged) busy() (float64, bool) { return a.fast.rate(a.newest) }
 
+// passes reports whether what arrived of late came as fast as it was sent: then a queue is others', or is already going.
+func (a *acknowledged) passes() bool {
+	came, ok := a.fast.rate(a.newest)
+	left, known := a.left.rate(a.newestLeft)
+	return ok && known && came >= passesAll*left && (a.guessed == 0 || a.newest-a.guessed > fastWidth*fastSpan)
+}
+
 func (a *acknowledged) reset() {
 	a.fast.reset()
 	a.slow.reset()
-	a.any = false
+	a.left.reset()
+	a.any, a.guessed = false, 0
 }
 
 // capacity remembers at which rate the link was last found full: mean and variance of the rate received in overuse
@@ -90,6 +111,7 @@ const (
 	drainFrom      = 100 * time.Millisecond // … this
 	fullQueue      = 25 * time.Millisecond
 	realQueue      = 50 * time.Millisecond
+	passesAll      = 0.9
 	provenAbove    = 1.1         // times the rate: so much more arrives …
 	provenAfter    = time.Second // … so long after the rate was lowered or a probe sent, that …
 	provenFactor   = 0.97        // … it counts nearly in full
@@ -103,6 +125,7 @@ type aimd struct {
 	capacity capacity
 	updated  time.Duration
 	lowered  time.Duration // when last
+	eased    time.Duration // when last without evidence of what the path takes
 	any      bool
 	dropped  bool // has ever been lowered
 }
@@ -114,6 +137,7 @@ type input struct {
 	rtt      time.Duration
 	measured float64 // received bit/s, raised by the loss that isn't congestion; 0 = unknown
 	busy     float64 // the same over a short window
+	passes   bool    // of late what was sent came as fast as it was sent
 	queue    time.Duration
 	steady   time.Duration // the least queue lately
 	loss     float64
@@ -166,6 +190,10 @@ func (a *aimd) decrease(in input) bool {
 	if measured <= 0 {
 		measured = a.bits / 2 // overuse before anything could be measured
 	}
+	if in.limited && in.passes && measured < a.bits {
+		// What arrives is what was sent, not what the path takes. Others fill the queue, or a burst of ours that is over.
+		return a.ease(in)
+	}
 	// A long queue is emptied sooner.
 	factor := decreaseFactor - drainFactor*min(max(float64(in.queue-drainFrom)/float64(drainFrom), 0), 1)
 	to := factor * measured
@@ -180,6 +208,16 @@ func (a *aimd) decrease(in input) bool {
 	a.bits = min(a.bits, to)
 	a.lowered, a.dropped = in.now, true
 	return a.bits < before
+}
+
+// ease makes room step by step, without a look at what arrives.
+func (a *aimd) ease(in input) bool {
+	if in.now-max(a.eased, a.lowered) < a.patience(in.rtt) {
+		return false
+	}
+	a.eased = in.now
+	a.bits *= decreaseFactor
+	return true
 }
 
 func (a *aimd) increase(in input, passed time.Duration) {

@@ -186,6 +186,17 @@ func (s *series) quantile(q float64, from, to time.Duration) float64 {
 	return quantile(in, q)
 }
 
+// below returns the seconds of a span in which the value was below a limit.
+func (s *series) below(limit float64, from, to time.Duration) float64 {
+	var sum time.Duration
+	for i, t := range s.t {
+		if t >= from && t < to && s.v[i] < limit && i+1 < len(s.t) {
+			sum += s.t[i+1] - t
+		}
+	}
+	return sum.Seconds()
+}
+
 // bins counts bytes in bins of 50 ms.
 type bins struct{ v []float64 }
 
