@@ -92,7 +92,7 @@ func (p *Participant) budget(now time.Duration, target int64) {
 	}
 	a.known = a.known || a.estimate < a.first-a.first*startFall/100
 	a.mu.Unlock()
-	if urgent { // a higher one can wait for the next time: climbs take seconds
+	if urgent { // a higher one can wait for the next time
 		a.share(now)
 	}
 }

@@ -44,6 +44,8 @@ type CongestionStats struct {
 	Wanted int64
 	// Counts is about the feedback so far.
 	Counts bwe.Counts
+	// Refused are feedback messages that came faster than any receiver sends them.
+	Refused uint64
 }
 
 const (
@@ -62,6 +64,10 @@ const (
 	// feedbackPatience is how long feedback that was negotiated may be missing before reports are believed instead.
 	feedbackPatience = 3 * time.Second
 	rembLife         = 6 * time.Second
+	// So many messages of feedback are read at once, and one more every feedbackRefill. Most receivers send 10 to 100 in a
+	// second, some one for each frame; reading one takes microseconds, for which those wait who send media to its sender.
+	allowedFeedback = 200
+	feedbackRefill  = time.Millisecond
 )
 
 // lead is an estimator, of whichever feedback.
@@ -90,6 +96,8 @@ type congestion struct {
 	reports   *bwe.Reports
 	reporting bool // reports leads
 	index     *bwe.Index
+	messages  allowance // of feedback
+	refused   uint64
 
 	estimate bwe.Estimate
 	burst    int // bytes left of the first burst
@@ -263,7 +271,7 @@ func (c *congestion) pads() bool { return c.estimate.Padding > 0 || c.pacer.Prob
 func (e *egress) transportFeedback(b []byte, now time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if c := e.control; c != nil && c.estimator != nil && c.source == ByTransportFeedback && !e.closed {
+	if c := e.control; c != nil && c.estimator != nil && c.source == ByTransportFeedback && !e.closed && c.reads(now) {
 		c.fed(c.estimator.TransportFeedback(now, b), now)
 	}
 }
@@ -273,7 +281,7 @@ func (e *egress) congestionFeedback(b []byte, now time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c := e.control
-	if c == nil || c.estimator == nil || e.closed || c.source != ByCongestionFeedback && !c.also {
+	if c == nil || c.estimator == nil || e.closed || c.source != ByCongestionFeedback && !c.also || !c.reads(now) {
 		return
 	}
 	if c.index == nil {
@@ -282,6 +290,15 @@ func (e *egress) congestionFeedback(b []byte, now time.Duration) {
 		c.source = ByCongestionFeedback
 	}
 	c.fed(c.estimator.CongestionFeedback(now, b, c.index), now)
+}
+
+// reads reports whether one more message of feedback is read.
+func (c *congestion) reads(now time.Duration) bool {
+	if c.messages.take(now, allowedFeedback, feedbackRefill) {
+		return true
+	}
+	c.refused++
+	return false
 }
 
 // fed notes that there is feedback on single packets.
@@ -472,7 +489,7 @@ func (e *egress) congestion(now time.Duration) (out CongestionStats) {
 	if c == nil {
 		return out
 	}
-	out = CongestionStats{Source: c.source, Estimate: c.estimate, Wanted: c.wanted}
+	out = CongestionStats{Source: c.source, Estimate: c.estimate, Wanted: c.wanted, Refused: c.refused}
 	if c.reporting {
 		out.Source = ByReports
 		if c.remb != 0 && now-c.remb < rembLife {

@@ -310,6 +310,40 @@ func TestEstimateFollowsTheLink(t *testing.T) {
 	})
 }
 
+// TestFeedbackFlood: no receiver reports so often; what is too much isn't read.
+func TestFeedbackFlood(t *testing.T) {
+	k := &narrow{rate: 20e6, delay: 20 * ms, queue: 300 * ms}
+	withDownlink(t, pacedSection(true), k, func(t *testing.T, d *downlink) {
+		d.feedback = true
+		d.run(3*time.Second, 1.8e6)
+		if n := d.congestion().Refused; n != 0 {
+			t.Errorf("%d messages of an honest receiver weren't read", n)
+		}
+		// About packets that never left.
+		lie := &rtcp.TransportLayerCC{
+			Header:     rtcp.Header{Count: rtcp.FormatTCC, Type: rtcp.TypeTransportSpecificFeedback, Length: 5},
+			SenderSSRC: 1, MediaSSRC: 1000, BaseSequenceNumber: 40_000, PacketStatusCount: 1,
+			PacketChunks: []rtcp.PacketStatusChunk{&rtcp.RunLengthChunk{PacketStatusSymbol: rtcp.TypeTCCPacketReceivedSmallDelta, RunLength: 1}},
+			RecvDeltas:   []*rtcp.RecvDelta{{Type: rtcp.TypeTCCPacketReceivedSmallDelta, Delta: 250}},
+		}
+		before := d.congestion()
+		for range 10_000 {
+			d.receive(lie)
+		}
+		after := d.congestion()
+		if read := after.Counts.Unknown - before.Counts.Unknown; read == 0 || read > allowedFeedback {
+			t.Errorf("%d of 10000 messages at once were read", read)
+		}
+		if n := after.Refused; n < 10_000-allowedFeedback {
+			t.Errorf("%d messages weren't read", n)
+		}
+		d.run(3*time.Second, 1.8e6)
+		if n := d.congestion(); n.Refused != after.Refused || n.Source != ByTransportFeedback {
+			t.Errorf("afterwards %+v", n)
+		}
+	})
+}
+
 func TestProbesFindTheLink(t *testing.T) {
 	k := &narrow{rate: 20e6, delay: 20 * ms, queue: 300 * ms}
 	withDownlink(t, pacedSection(true), k, func(t *testing.T, d *downlink) {
@@ -658,6 +692,7 @@ func pacedSubscribers(st *stage, pub *publication, n int, bits int64, clock func
 		}
 		sub.out.announced = true
 		e.start()
+		e.control.alarm.stop() // real time would find that no feedback comes
 		pub.feed(sub)
 		sinks = append(sinks, r)
 	}

@@ -160,7 +160,7 @@ func (p *Participant) watchLinks(now time.Duration, pubs []*publication, subs []
 			in, out = in+received, out+sent
 		}
 	}
-	p.links.Store(&Links{RTT: time.Duration(p.roundTrip.Load()), Up: up.link(in), Down: down.link(out)})
+	p.links.Store(&Links{RTT: p.knownRTT(), Up: up.link(in), Down: down.link(out)})
 }
 
 func (l *layer) watch(now time.Duration, up *tally) {

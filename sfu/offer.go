@@ -201,7 +201,6 @@ func (l *layer) cells(spatial uint8, now time.Duration) (out [alloc.MaxTemporal]
 	return out, bits, age
 }
 
-// best returns what the best of the layers up to spatial costs, lowest which is the lowest that is being sent, -1 for
 // least returns what the least of it costs, 0 if nothing is being sent.
 func (o *offer) least() (cost int64) {
 	for i := range o.layers {
@@ -214,6 +213,7 @@ func (o *offer) least() (cost int64) {
 	return cost
 }
 
+// best returns what the best of the layers up to spatial costs, lowest which is the lowest that is being sent, -1 for
 // none.
 func (o *offer) best(spatial int8) (cost int64, lowest int8) {
 	lowest = -1

@@ -199,19 +199,24 @@ func (p *Participant) knownRTT() time.Duration {
 // observeRTT takes a round trip that a report shows. It may be too long, if the report had to wait, and is followed down at
 // once: what is taken for longer than it is has packets refused that are asked for again.
 func (p *Participant) observeRTT(rtt time.Duration) {
-	if old := time.Duration(p.roundTrip.Load()); old > rtt {
+	switch old := time.Duration(p.roundTrip.Load()); {
+	case old == 0:
+		p.smoothRTT(rtt)
+	case old > rtt:
 		p.smoothRTT((old + 3*rtt) / 4)
-	} else {
-		p.repairedRTT(rtt)
+	default:
+		p.smoothRTT((7*old + rtt) / 8)
 	}
 }
 
-// repairedRTT takes a round trip that a repair shows: too short if the packet was sent again unasked, as padding.
+// repairedRTT takes a round trip that a repair shows: too short if the packet was sent again unasked, as padding. So the first
+// one isn't believed in full either.
 func (p *Participant) repairedRTT(rtt time.Duration) {
-	if old := time.Duration(p.roundTrip.Load()); old != 0 {
-		rtt = (7*old + rtt) / 8
+	old := time.Duration(p.roundTrip.Load())
+	if old == 0 {
+		old = defaultRTT
 	}
-	p.smoothRTT(rtt)
+	p.smoothRTT((7*old + rtt) / 8)
 }
 
 func (p *Participant) smoothRTT(rtt time.Duration) {

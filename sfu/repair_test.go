@@ -77,8 +77,8 @@ func TestRoundTripToAPublisher(t *testing.T) {
 	st.in.rtp(v.packet(v.vp8(true, false), true), now)
 	st.in.feedback(now + 20*time.Millisecond)
 	st.in.rtp(x.packet(append([]byte{0, 101}, lost...), true), now+100*time.Millisecond)
-	if rtt := st.pub.rtt(); rtt != 80*time.Millisecond {
-		t.Errorf("round trip %v, want 80 ms", rtt)
+	if rtt, want := st.pub.rtt(), (7*defaultRTT+80*time.Millisecond)/8; rtt != want {
+		t.Errorf("round trip %v, want %v", rtt, want)
 	}
 }
 
@@ -152,20 +152,20 @@ func TestAllowance(t *testing.T) {
 	var a allowance
 	now := time.Hour
 	for i := range allowedKeyframes {
-		if !a.take(now) {
+		if !a.take(now, allowedKeyframes, allowedRefill) {
 			t.Fatalf("request %d is refused", i)
 		}
 	}
-	if a.take(now + allowedRefill - 1) {
+	if a.take(now+allowedRefill-1, allowedKeyframes, allowedRefill) {
 		t.Error("one too many")
 	}
-	if !a.take(now+allowedRefill) || a.take(now+allowedRefill) {
+	if !a.take(now+allowedRefill, allowedKeyframes, allowedRefill) || a.take(now+allowedRefill, allowedKeyframes, allowedRefill) {
 		t.Error("one more every refill")
 	}
 	now += time.Hour
 	taken := 0
 	for i := range 1000 {
-		if a.take(now + time.Duration(i)*allowedRefill/10) {
+		if a.take(now+time.Duration(i)*allowedRefill/10, allowedKeyframes, allowedRefill) {
 			taken++
 		}
 	}

@@ -35,7 +35,7 @@ func (s *Subscription) note(now time.Duration, cfg *Config) {
 	switch {
 	case s.rung > s.held:
 		s.climbed, s.lastClimb = true, now
-		if s.held < 0 {
+		if s.held < 0 && s.result.Paused() {
 			s.resumed = now
 		}
 	case s.rung < s.held && !s.wishes:
@@ -49,6 +49,8 @@ func (s *Subscription) note(now time.Duration, cfg *Config) {
 		if s.rung < 0 {
 			s.stand(now, cfg)
 		}
+	case s.rung < s.held && s.rung < 0 && s.rungs > 0:
+		s.rest, s.still = cfg.Wait/4, now+cfg.Wait/4 // for the sake of another
 	}
 }
 

@@ -242,7 +242,7 @@ type swing struct {
 	n           int                      // periods with a message
 	queue       time.Duration
 	fall        time.Duration // at most swingMost
-	full        bool          // a queue stood, and isn't gone yet
+	full        time.Duration // when a queue last stood that isn't gone yet, 0 = none
 	begun, at   time.Duration // first and latest message
 }
 
@@ -264,8 +264,14 @@ func (s *swing) add(now, queue time.Duration, own bool) {
 	s.least[0], s.most[0] = min(s.least[0], queue), max(s.most[0], queue)
 	s.fall = time.Duration(float64(s.fall) * math.Exp2(-float64(now-s.at)/float64(swingHalf)))
 	s.queue, s.at = queue, now
-	s.full = queue > swingMost || s.full && queue > 2*noQueue
-	if own || s.full {
+	stood := s.full != 0
+	switch {
+	case queue > swingMost:
+		s.full = now
+	case queue <= 2*noQueue, now-s.full >= longestDrain: // gone, or the path has become longer
+		s.full = 0
+	}
+	if own || stood || s.full != 0 {
 		s.most = [swingSpan]time.Duration{queue}
 		return
 	}
@@ -281,7 +287,7 @@ func (s *swing) real() bool {
 	case s.at-s.begun < swingKnown:
 		return s.queue > 2*realQueue
 	case s.n < 2:
-		return true
+		return s.queue > s.fall*5/4+noQueue
 	}
 	least := slices.Min(s.least[:s.n])
 	return s.queue-least > s.fall*5/4+noQueue || least > max(s.fall, fullQueue)

@@ -175,7 +175,7 @@ func (a *aimd) patience(rtt time.Duration) time.Duration {
 }
 
 func (a *aimd) decrease(in input) bool {
-	if a.dropped && in.now-a.lowered < a.patience(in.rtt) && !(in.measured > 0 && in.measured < a.bits/2) {
+	if (a.dropped || a.eased > 0) && in.now-max(a.lowered, a.eased) < a.patience(in.rtt) && !(in.measured > 0 && in.measured < a.bits/2) {
 		return false
 	}
 	if in.limited && in.queue < realQueue {

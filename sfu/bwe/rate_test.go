@@ -45,6 +45,14 @@ func TestDecrease(t *testing.T) {
 		}
 	}
 	a = aimd{bits: rate}
+	eased.now = time.Second
+	a.update(eased)
+	soon := full
+	soon.now = 1050 * milli
+	if before := a.bits; a.update(soon) || a.bits != before {
+		t.Errorf("%.0f bit/s 50 ms after a step", a.bits)
+	}
+	a = aimd{bits: rate}
 	eased.now = 1050 * milli
 	a.update(full)
 	if before := a.bits; a.update(eased) || a.bits != before {

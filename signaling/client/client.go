@@ -359,7 +359,12 @@ func (c *Client) Close() {
 	}
 	c.mu.Lock()
 	c.cancel()
+	late := c.signal // of a resume that was under way
+	c.signal = nil
 	c.mu.Unlock()
+	if late != nil {
+		late.cut()
+	}
 	for _, t := range []*transport{c.publisher, c.subscriber} {
 		if t != nil {
 			if err := t.pc.GracefulClose(); err != nil {
