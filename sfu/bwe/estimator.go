@@ -410,6 +410,7 @@ func (e *Estimator) end() {
 		e.overuse, e.overused = e.now, true
 		dropped = true
 	}
+	e.probes.judge(e.now, in.measured, e.rate.bits, e.state == Overuse, dropped)
 	if dropped {
 		e.best = max(e.best, before)
 		e.drains = e.now
@@ -493,9 +494,9 @@ func (e *Estimator) probed() {
 	}
 	e.rate.bits = rate
 	e.rate.capacity = capacity{}
-	e.probes.interval, e.probes.span, e.probes.factor = probeSoonest, probeSpan, probeFactor
+	e.probes.succeed(e.now, rate)
 	if o.clean && o.rate >= probeEnough*o.asked {
-		if next := min(probeFactor*o.rate, probeHeadroom*e.want); next > 1.1*e.rate.bits {
+		if next := min(e.probes.factor*o.rate, probeHeadroom*e.want); next > 1.1*e.rate.bits {
 			e.probes.ask(e.now, min(next, float64(e.cfg.Max)))
 		}
 	}

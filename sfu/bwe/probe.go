@@ -32,6 +32,9 @@ const (
 	probeAfter    = 800 * time.Millisecond // after overuse …
 	probeQuiet    = 8 * time.Second        // … and where the application tries the link by itself
 	clusters      = 4
+	probeDoubt    = 200 * time.Millisecond // the span, and probeLeast the factor, for …
+	doubtFor      = 30 * time.Second       // … this long after a result proved wrong
+	probeKept     = 0.6                    // of a result that was used, without overuse, proves it; a rate below disproves it
 )
 
 // cluster is a probe under way.
@@ -61,6 +64,8 @@ type prober struct {
 	span     time.Duration
 	factor   float64
 	swing    time.Duration // by which the path's delay swings: a cluster is to outlast it
+	promised float64       // the latest result, until it has proved right or wrong
+	doubted  time.Duration // when one last proved wrong, 0 = never
 }
 
 // ask begins a cluster.
@@ -69,6 +74,9 @@ func (p *prober) ask(now time.Duration, rate float64) {
 		p.id = 1
 	}
 	span := max(p.span, min(p.swing, probeSwing))
+	if p.doubts(now) {
+		span = max(span, probeDoubt)
+	}
 	p.asked = Probe{ID: p.id, Rate: int64(rate), Packets: probePackets, Bytes: int(rate * span.Seconds() / 8)}
 	p.pending, p.any, p.last = true, true, now
 	p.clusters[p.id%clusters] = cluster{probe: p.asked, at: now, waiting: true, swing: min(p.swing, span)}
@@ -182,6 +190,30 @@ func (c *cluster) outcome(inherent float64) (outcome, bool) {
 
 // desync adds up to a tenth of a second, another one each time, so that probes don't keep meeting the frames of another.
 func (p *prober) desync() time.Duration { return time.Duration(p.id*37%100) * time.Millisecond }
+
+// doubts reports whether a result has lately proved wrong: a shaper lets a short burst through at any rate, and others may take
+// what was free. Then clusters are longer, and try less.
+func (p *prober) doubts(now time.Duration) bool { return p.doubted > 0 && now-p.doubted < doubtFor }
+
+// succeed takes a result that raises the rate.
+func (p *prober) succeed(now time.Duration, rate float64) {
+	p.interval, p.span, p.factor, p.promised = probeSoonest, probeSpan, probeFactor, rate
+	if p.doubts(now) {
+		p.factor = probeLeast
+	}
+}
+
+// judge compares the latest result with what came of it: the rate that arrives, and whether the rate had to be lowered to bits.
+func (p *prober) judge(now time.Duration, arrives, bits float64, overuse, lowered bool) {
+	switch {
+	case p.promised == 0:
+	case lowered && bits < probeKept*p.promised:
+		p.promised, p.doubted = 0, now
+		p.factor = probeLeast
+	case !overuse && arrives >= probeKept*p.promised:
+		p.promised = 0
+	}
+}
 
 // fail backs off: later, longer, and less far.
 func (p *prober) fail() {

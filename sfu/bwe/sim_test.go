@@ -80,6 +80,7 @@ type link struct {
 	// Gilbert-Elliott: chance per packet to enter and to leave the bad state, and its loss.
 	enter, leave, bad float64
 	police            bool // no queue: what exceeds a bucket of 50 ms is dropped
+	bucket            int  // bytes that pass at once after a pause, as a shaper lets them
 	inBad             bool
 
 	fifo    []waiting
@@ -89,6 +90,8 @@ type link struct {
 	waits   series        // queueing delay in ms
 	dropped int
 	carried int64
+	tokens  float64       // bytes in the bucket …
+	filled  time.Duration // … then
 }
 
 type waiting struct {
@@ -128,7 +131,11 @@ func (l *link) serve() {
 	}
 	l.serving = true
 	w := l.fifo[0]
-	l.after(time.Duration(float64(w.size*8)/l.rate*float64(time.Second)), func() {
+	l.tokens = min(float64(l.bucket), l.tokens+l.rate/8*(l.now-l.filled).Seconds())
+	takes := max(0, float64(w.size)-l.tokens) * 8 / l.rate
+	l.tokens = max(0, l.tokens-float64(w.size))
+	l.filled = l.now + time.Duration(takes*float64(time.Second))
+	l.after(l.filled-l.now, func() {
 		l.fifo = l.fifo[1:]
 		l.bytes -= w.size
 		l.carried += int64(w.size)
@@ -186,11 +193,11 @@ func (s *series) quantile(q float64, from, to time.Duration) float64 {
 	return quantile(in, q)
 }
 
-// below returns the seconds of a span in which the value was below a limit.
-func (s *series) below(limit float64, from, to time.Duration) float64 {
+// spent returns the seconds of a span in which the value was from low to high.
+func (s *series) spent(low, high float64, from, to time.Duration) float64 {
 	var sum time.Duration
 	for i, t := range s.t {
-		if t >= from && t < to && s.v[i] < limit && i+1 < len(s.t) {
+		if t >= from && t < to && s.v[i] >= low && s.v[i] < high && i+1 < len(s.t) {
 			sum += s.t[i+1] - t
 		}
 	}
