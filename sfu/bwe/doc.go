@@ -53,8 +53,13 @@
 //
 // Growth. An application that sends what simulcast layers have doesn't try the link. So the rate never grows while less
 // than 65 % of it is used; probes raise it, while the allocator wants more ([Estimator.Want]): at once at the start and
-// after success, at the latest every 5 s. A probe counts as clean by the time its packets took, not by their sizes. Full
+// after success, at the latest every 4 s. A probe counts as clean by the time its packets took, not by their sizes. Full
 // quality is back within 3 s of the link, in 40 seeds (by 8 % a second it would take 20).
+//
+// Promises. A shaper that lets 3 kB through at once shows a cluster of 20 ms more than twice what there is: over 0.5 Mbit/s the
+// target rose to 1.15, and what the allocator tried for it filled the queue. A result that has to be taken back before it was
+// used makes clusters ten times as long and a third as bold for half a minute: in browsers 50 ms of queue at the 95th
+// percentile instead of 130, and full quality back after 3.6–6.9 s instead of 10, as fewer climbs had failed.
 //
 // Sharing. Two flows of layers over 1.5 Mbit/s share it 46 to 54 at the worst of 40 seeds. Two encoders that fill their
 // target share it 40 to 60 in the median, 37 to 63 at the worst: the lesser one notices the queue more often, as in the

@@ -28,7 +28,7 @@ const (
 	probeHeadroom = 1.25                   // above what is wanted
 	probeSoonest  = time.Second            // after the one before, growing with each that brings nothing …
 	probeBackoff  = 1.5
-	probeLatest   = 5 * time.Second        // … to this
+	probeLatest   = 4 * time.Second        // … to this
 	probeAfter    = 800 * time.Millisecond // after overuse …
 	probeQuiet    = 8 * time.Second        // … and where the application tries the link by itself
 	clusters      = 4
