@@ -244,6 +244,8 @@ type Subscription struct {
 	lastClimb time.Duration
 	wait      time.Duration // after the next descent
 	hold      time.Duration // it doesn't climb before
+	tried     int64         // the estimate at the latest climb …
+	failed    int64         // … that the latest descent took back, 0 if it came long after
 	resumed   time.Duration // when it was last shown again after a pause
 	rest      time.Duration // the length of its latest pause, at least
 	still     time.Duration // it isn't shown again before
@@ -351,7 +353,7 @@ func (a *Allocator) Update(now time.Duration, estimate int64, changed []*Subscri
 	}
 	a.improve(now, estimate, a.recent.note(now, estimate))
 	for _, s := range a.subs {
-		if s.commit(now, &a.cfg, &a.summary) {
+		if s.commit(now, &a.cfg, estimate, &a.summary) {
 			changed = append(changed, s)
 		}
 	}

@@ -528,6 +528,28 @@ func TestEager(t *testing.T) {
 	f.want("2.2")
 }
 
+// TestMuchMoreIsTriedAtOnce: a climb that failed is no reason to wait when the estimate is a third higher than it was then.
+func TestMuchMoreIsTriedAtOnce(t *testing.T) {
+	f := newFixture(t, Config{}, []Input{camera(plain(150, 500, 1700))})
+	f.update(0, 450_000)
+	f.want("0.0")
+	for range 3 { // fails three times: the next would wait for 16 s
+		f.update(time.Minute, 900_000)
+		f.want("1.0")
+		f.update(time.Second, 400_000)
+		f.want("0.0")
+	}
+	f.update(time.Second, 1_190_000)
+	f.update(2*time.Second, 1_190_000)
+	f.update(time.Second, 1_190_000)
+	f.want("0.0")
+	f.update(100*ms, 2_100_000)
+	f.want("0.0")
+	f.update(time.Second, 2_100_000)
+	f.update(time.Second, 2_100_000)
+	f.want("2.0")
+}
+
 // TestPausedGoesOnSoon: what was paused doesn't wait as a climb does, if the estimate covers it twice.
 func TestPausedGoesOnSoon(t *testing.T) {
 	f := newFixture(t, Config{}, []Input{camera(plain(150, 500, 1700))})

@@ -221,7 +221,7 @@ func (f *fixture) starvation(estimate int64) {
 		higher[c] += higher[c-1]
 	}
 	for i, s := range f.subs {
-		if s.rungs == 0 || s.rung+1 == s.rungs || s.waits(f.now, f.a.hold) {
+		if s.rungs == 0 || s.rung+1 == s.rungs || s.waits(f.now, f.a.hold, estimate) {
 			continue
 		}
 		quality := int32(0)

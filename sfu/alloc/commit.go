@@ -4,7 +4,7 @@ import "time"
 
 // commit turns the rung that improve found into the result, and notes when the subscription may climb again. It reports
 // whether target, wish or reason have changed.
-func (s *Subscription) commit(now time.Duration, cfg *Config, sum *Summary) (changed bool) {
+func (s *Subscription) commit(now time.Duration, cfg *Config, estimate int64, sum *Summary) (changed bool) {
 	before := s.told
 	r := &s.result
 	r.Bitrate = 0
@@ -16,7 +16,7 @@ func (s *Subscription) commit(now time.Duration, cfg *Config, sum *Summary) (cha
 	case s.input.Kind == Audio:
 		r.Target, r.Why, r.Bitrate = Target{}, Full, s.audio()
 	default:
-		s.note(now, cfg)
+		s.note(now, cfg, estimate)
 		s.settle()
 	}
 	if r.Paused() {
@@ -28,21 +28,22 @@ func (s *Subscription) commit(now time.Duration, cfg *Config, sum *Summary) (cha
 }
 
 // note keeps the time of climbs and descents.
-func (s *Subscription) note(now time.Duration, cfg *Config) {
+func (s *Subscription) note(now time.Duration, cfg *Config, estimate int64) {
 	if s.wishes {
 		s.climbed, s.wait, s.hold = false, 0, 0
 	}
 	switch {
 	case s.rung > s.held:
-		s.climbed, s.lastClimb = true, now
+		s.climbed, s.lastClimb, s.tried = true, now, estimate
 		if s.held < 0 && s.result.Paused() {
 			s.resumed = now
 		}
 	case s.rung < s.held && !s.wishes:
 		if s.climbed && now-s.lastClimb < cfg.Proof {
 			s.wait = min(max(2*s.wait, 2*cfg.Wait), cfg.MaxWait)
+			s.failed = s.tried
 		} else {
-			s.wait = cfg.Wait
+			s.wait, s.failed = cfg.Wait, 0
 		}
 		s.climbed, s.eager = false, false
 		s.hold = now + s.wait

@@ -18,8 +18,9 @@
 //
 // Layers don't flap. A rung that is held is kept as long as the estimate covers it; a rung is climbed only when the
 // estimate has covered it for a while, with headroom to spare, and some time after the last descent. Who falls soon after
-// a climb waits twice as long the next time. Descents are immediate. What is newly wished for doesn't wait. What was paused
-// goes on soon where the estimate covers it twice, though a better class may still wait to climb.
+// a climb waits twice as long the next time, unless there is a third more than there was then. Descents are immediate. What
+// is newly wished for doesn't wait. What was paused goes on soon where the estimate covers it twice, though a better class
+// may still wait to climb.
 //
 // The scheme is that of the bandwidth allocation of selective forwarding units in general: see RFC 7667 section 3.7 for
 // the topology, and for the three stages the document doc/allocation.md of the public videobridge of the Jitsi project.

@@ -61,7 +61,7 @@ func (a *Allocator) improve(now time.Duration, estimate, low int64) {
 		fresh := s.rung >= s.held
 		switch {
 		case !fresh && total <= estimate,
-			fresh && total <= spacious && (s.wishes || (s.eager || total <= steadily) && !s.waits(now, a.hold)),
+			fresh && total <= spacious && (s.wishes || (s.eager || total <= steadily) && !s.waits(now, a.hold, low)),
 			s.rung < 0 && s.goesOn(now, a.hold-a.cfg.Wait+a.cfg.Wait/4) && s.price() <= (spacious-a.summary.Used)/2:
 			a.summary.Used = total
 			s.rung++
@@ -85,9 +85,9 @@ func (a *Allocator) improve(now time.Duration, estimate, low int64) {
 	}
 }
 
-// waits reports whether the subscription may not climb yet.
-func (s *Subscription) waits(now, all time.Duration) bool {
-	return now < s.hold || now < all
+// waits reports whether the subscription may not climb yet. What failed at one estimate says little of a third more.
+func (s *Subscription) waits(now, all time.Duration, low int64) bool {
+	return now < s.hold && (s.failed == 0 || low < s.failed+s.failed/3) || now < all
 }
 
 // goesOn reports whether what is paused may be shown again; all is the time before which nothing is.
