@@ -201,11 +201,11 @@ func (p *Participant) knownRTT() time.Duration {
 func (p *Participant) observeRTT(rtt time.Duration) {
 	switch old := time.Duration(p.roundTrip.Load()); {
 	case old == 0:
-		p.smoothRTT(rtt)
+		p.setRTT(rtt)
 	case old > rtt:
-		p.smoothRTT((old + 3*rtt) / 4)
+		p.setRTT((old + 3*rtt) / 4)
 	default:
-		p.smoothRTT((7*old + rtt) / 8)
+		p.repairedRTT(rtt)
 	}
 }
 
@@ -216,10 +216,10 @@ func (p *Participant) repairedRTT(rtt time.Duration) {
 	if old == 0 {
 		old = defaultRTT
 	}
-	p.smoothRTT((7*old + rtt) / 8)
+	p.setRTT((7*old + rtt) / 8)
 }
 
-func (p *Participant) smoothRTT(rtt time.Duration) {
+func (p *Participant) setRTT(rtt time.Duration) {
 	p.roundTrip.Store(int64(max(rtt, time.Microsecond)))
 }
 

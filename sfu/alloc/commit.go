@@ -51,19 +51,21 @@ func (s *Subscription) note(now time.Duration, cfg *Config, estimate int64) {
 			s.stand(now, cfg)
 		}
 	case s.rung < s.held && s.rung < 0 && s.rungs > 0:
-		s.rest, s.still = cfg.Wait/4, now+cfg.Wait/4 // for the sake of another
+		s.pause(now, cfg.Wait/4) // for the sake of another
 	}
 }
 
 // stand notes a pause. A picture that stands still is worse than one that flaps: for the first time it may go on soon.
 func (s *Subscription) stand(now time.Duration, cfg *Config) {
 	if s.rest > 0 && now-s.resumed < cfg.Proof {
-		s.rest = min(2*s.rest, cfg.MaxWait)
+		s.pause(now, min(2*s.rest, cfg.MaxWait))
 	} else {
-		s.rest = cfg.Wait / 4
+		s.pause(now, cfg.Wait/4)
 	}
-	s.still = now + s.rest
 }
+
+// pause keeps what isn't shown any more from being shown again for that long.
+func (s *Subscription) pause(now, rest time.Duration) { s.rest, s.still = rest, now+rest }
 
 // settle fills in the result of a video.
 func (s *Subscription) settle() {

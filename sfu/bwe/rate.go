@@ -53,7 +53,7 @@ func (a *acknowledged) busy() (float64, bool) { return a.fast.rate(a.newest) }
 
 // passes reports whether what arrived of late came as fast as it was sent: then a queue is others', or is already going.
 func (a *acknowledged) passes() bool {
-	came, ok := a.fast.rate(a.newest)
+	came, ok := a.busy()
 	left, known := a.left.rate(a.newestLeft)
 	return ok && known && came >= passesAll*left && (a.guessed == 0 || a.newest-a.guessed > fastWidth*fastSpan)
 }
@@ -174,8 +174,13 @@ func (a *aimd) patience(rtt time.Duration) time.Duration {
 	return min(max(rtt, 10*time.Millisecond), 200*time.Millisecond)
 }
 
+// soon reports whether the reduction before was so short ago that its effect can't be seen yet.
+func (a *aimd) soon(in input) bool {
+	return (a.dropped || a.eased > 0) && in.now-max(a.lowered, a.eased) < a.patience(in.rtt)
+}
+
 func (a *aimd) decrease(in input) bool {
-	if (a.dropped || a.eased > 0) && in.now-max(a.lowered, a.eased) < a.patience(in.rtt) && !(in.measured > 0 && in.measured < a.bits/2) {
+	if a.soon(in) && !(in.measured > 0 && in.measured < a.bits/2) {
 		return false
 	}
 	if in.limited && in.queue < realQueue {
@@ -212,7 +217,7 @@ func (a *aimd) decrease(in input) bool {
 
 // ease makes room step by step, without a look at what arrives.
 func (a *aimd) ease(in input) bool {
-	if in.now-max(a.eased, a.lowered) < a.patience(in.rtt) {
+	if a.soon(in) {
 		return false
 	}
 	a.eased = in.now
