@@ -108,10 +108,14 @@ func (a *actor) onOffer(s *session, m *wire.SignalRequest) error {
 		return &room.Refusal{Code: room.LimitExceeded, Text: "too many offers: slow down"}
 	}
 	id := offer.GetId()
-	return s.worker.ask(offer.GetSdp(), func(p Peer) {
+	err := s.worker.ask(offer.GetSdp(), func(p Peer) {
 		answer, err := p.Offer(offer.GetSdp())
 		s.post(func(a *actor) { a.onAnswered(s, id, answer, err) })
 	})
+	if err == nil {
+		s.asked++
+	}
+	return err
 }
 
 // onAnswered passes the answer to a client's offer on. "Echo the offer's id": clients drop answers
@@ -120,6 +124,8 @@ func (a *actor) onAnswered(s *session, id uint32, answer Answer, err error) {
 	if a.sessions[s.id] != s {
 		return
 	}
+	s.asked--
+	defer a.askForSections(s)
 	if err == nil {
 		s.badOffers = 0
 		a.send(s, &wire.SignalResponse{Message: &wire.ResponseAnswer{Answer: &wire.SessionDescription{

@@ -324,6 +324,15 @@ func TestSinglePeerConnection(t *testing.T) {
 	ann.until("the requirement", func(m *wire.SignalResponse) bool {
 		return m.GetMediaSectionsRequirement().GetNumAudios() == 2 && m.GetMediaSectionsRequirement().GetNumVideos() == 1
 	})
+	ann.send(&wire.SignalRequest{Message: &wire.RequestOffer{Offer: &wire.SessionDescription{Type: "offer", Sdp: "v=0\r\ns=crowded\r\na=msid:- mic\r\n", Id: 8}}})
+	answered := false
+	ann.until("the requirement after the answer", func(m *wire.SignalResponse) bool {
+		answered = answered || m.GetAnswer().GetId() == 8
+		if m.GetMediaSectionsRequirement() != nil && !answered {
+			t.Error("sections were asked for before the offer was answered")
+		}
+		return m.GetMediaSectionsRequirement() != nil
+	})
 	ann.send(&wire.SignalRequest{Message: &wire.RequestAnswer{Answer: &wire.SessionDescription{Type: "answer", Sdp: "v=0"}}})
 	ann.until("the refusal of an answer", func(m *wire.SignalResponse) bool { return m.GetRequestResponse().GetReason() == wire.RequestInvalid })
 

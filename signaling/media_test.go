@@ -109,6 +109,9 @@ func (p *fakePeer) Offer(sdp string) (Answer, error) {
 			events = append(events, PublicationEnded{TrackID: id})
 		}
 	}
+	if strings.Contains(sdp, "s=crowded") {
+		events = append(events, SectionsNeeded{Video: 1}) // noticed before the answer is on its way
+	}
 	p.mu.Unlock()
 	for _, e := range events {
 		p.cfg.Notify(e)

@@ -30,6 +30,8 @@ type session struct {
 	counted    uint32    // of those that its client gave no sequence
 	dataQueued atomic.Int64
 	badOffers  int
+	asked      int             // offers that are being answered
+	sections   *SectionsNeeded // what is to be asked for after their answers
 
 	voices      int        // as its media was told
 	dataRefused time.Time  // when it was last told that a data packet is not passed on
@@ -222,9 +224,8 @@ func (a *actor) onMedia(s *session, e MediaEvent) {
 			Type: "offer", Sdp: e.SDP, Id: e.ID, MidToTrackId: e.MidToTrack,
 		}}})
 	case SectionsNeeded:
-		a.send(s, &wire.SignalResponse{Message: &wire.ResponseMediaSections{MediaSectionsRequirement: &wire.MediaSectionsRequirement{
-			NumAudios: uint32(e.Audio), NumVideos: uint32(e.Video),
-		}}})
+		s.sections = &e
+		a.askForSections(s)
 	case CandidateFound:
 		a.send(s, &wire.SignalResponse{Message: &wire.ResponseTrickle{Trickle: &wire.TrickleRequest{
 			CandidateInit: e.Init, Target: targetToWire(e.Target),
@@ -255,6 +256,18 @@ func (a *actor) onMedia(s *session, e MediaEvent) {
 		s.log.Warn("subscription failed", "track", e.TrackID, "err", e.Err)
 		a.apply(a.room.SubscriptionFailed(now, s.id, e.TrackID, failureOf(e.Err)))
 	}
+}
+
+// askForSections asks for an offer with more sections, if that is needed, but not before the answer to the last one: the Rust
+// SDK (0.12) deadlocks when it has to offer anew before the answer to its first offer.
+func (a *actor) askForSections(s *session) {
+	if s.sections == nil || s.asked > 0 {
+		return
+	}
+	a.send(s, &wire.SignalResponse{Message: &wire.ResponseMediaSections{MediaSectionsRequirement: &wire.MediaSectionsRequirement{
+		NumAudios: uint32(s.sections.Audio), NumVideos: uint32(s.sections.Video),
+	}}})
+	s.sections = nil
 }
 
 // resetSlow cuts the connection of a participant whose data overflows and has it join anew: what was

@@ -20,14 +20,20 @@ export const WATCH = Number(process.env.E2E_SECONDS ?? 30);
 export function claim(title, body, { timeout = 120_000, skip = false } = {}) {
   test(title, { timeout, skip }, async (t) => {
     const stage = new Stage(t);
+    let failure = null;
     try {
       await body(stage);
     } catch (error) {
+      failure = error;
       await stage.report(title, error);
-      throw error;
-    } finally {
-      await stage.clear();
     }
+    try {
+      await stage.clear();
+    } catch (error) {
+      if (failure) stage.say(`afterwards: ${error.message}`);
+      failure ??= error;
+    }
+    if (failure) throw failure;
   });
 }
 

@@ -316,8 +316,11 @@ const operations = {
 
   /** Ends the SDK's threads: without it the process doesn't end. */
   async end() {
+    console.error('leaving');
     await operations.leave();
+    console.error('left');
     await dispose();
+    console.error('disposed');
   },
 };
 
