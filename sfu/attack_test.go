@@ -465,6 +465,24 @@ func TestAttackPLIFlood(t *testing.T) {
 	}
 }
 
+// TestAttackSettingsFlood: who switches a track off and on again and again gets no more keyframes than who asks for them.
+func TestAttackSettingsFlood(t *testing.T) {
+	s := newSiege(t)
+	sub, _ := s.subscribe(s.video, "PA_attacker", videoSection("0"), -1)
+	s.keyframe()
+	for range 2000 {
+		sub.configure(SubscriptionSettings{Disabled: true}, s.now)
+		sub.configure(SubscriptionSettings{}, s.now)
+		s.step()
+		s.video.layers[0].Load().keyframes.came() // each request is answered
+	}
+	s.unharmed()
+	plis, _ := s.other.asked()
+	if most := allowedKeyframes + 2 + int(s.now/allowedRefill); plis > most || plis < most/2 {
+		t.Errorf("%d keyframes were asked for, at most %d are due", plis, most)
+	}
+}
+
 func TestAttackNACKFlood(t *testing.T) {
 	s := newSiege(t)
 	sub, out := s.subscribe(s.video, "PA_attacker", videoSection("0"), -1)

@@ -163,7 +163,7 @@ func (sh *share) aim(f *forward.Forwarder, r alloc.Result, d *descent, now time.
 			return sh.aim(f, r, d, now)
 		}
 	}
-	if !waits {
+	if !waits || !sh.s.mayAsk(now) {
 		return needed{}
 	}
 	n := needed{layer: sh.pub.layers[layer].Load(), newcomer: f.Current() < 0}

@@ -60,7 +60,8 @@ type subscription struct {
 	starved  bool         // paused for want of bandwidth
 	allotted alloc.Result // by the latest allocation
 	measured measuredStream
-	plis     allowance
+	asks     allowance // for keyframes: by PLI, and by changes of the settings
+	barred   bool      // the latest settings have exceeded it
 	recent   recent
 	freeze   freezeMeter
 	frames   uint64 // of a video
@@ -303,8 +304,9 @@ func (s *subscription) forward(pub *publication, p *packet, hush bool) {
 			}
 		}
 	}
+	asks := d.NeedKeyframe && s.mayAsk(p.forward.Arrival)
 	s.mu.Unlock()
-	if d.NeedKeyframe {
+	if asks {
 		if l := pub.layers[d.KeyframeLayer].Load(); l != nil {
 			l.requestKeyframe(p.forward.Arrival)
 		}
@@ -431,7 +433,7 @@ func (s *subscription) keyframeRequested(now time.Duration) {
 		l = source.layers[current].Load()
 	}
 	// A keyframe costs everybody who watches. One that is awaited anyway costs no more.
-	allowed := l != nil && (l.keyframes.awaited() || s.plis.take(now, allowedKeyframes, allowedRefill))
+	allowed := l != nil && (l.keyframes.awaited() || s.asks.take(now, allowedKeyframes, allowedRefill))
 	if l != nil && !allowed {
 		s.stats.PLIsRefused++
 	}
@@ -465,6 +467,9 @@ func (s *subscription) configure(set SubscriptionSettings, now time.Duration) {
 	if set.Disabled != s.settings.Disabled {
 		s.freeze.interrupt()
 	}
+	if set != s.settings && s.out != nil {
+		s.barred = !s.asks.take(now, allowedKeyframes, allowedRefill)
+	}
 	s.settings = set
 	s.pause.expect(now)
 	if s.out != nil {
@@ -473,6 +478,15 @@ func (s *subscription) configure(set SubscriptionSettings, now time.Duration) {
 	s.mu.Unlock()
 	s.retarget(now)
 	s.pub.codecs.settleFor(s, now)
+}
+
+// mayAsk reports whether a keyframe may be asked for at now: who changes the settings again and again waits for it. Called
+// with s.mu held.
+func (s *subscription) mayAsk(now time.Duration) bool {
+	if s.barred {
+		s.barred = !s.asks.take(now, allowedKeyframes, allowedRefill)
+	}
+	return !s.barred
 }
 
 func (s *subscription) setMuted(muted bool) {
