@@ -211,7 +211,7 @@ func (e *egress) send(o *outgoing) bool {
 				return false
 			}
 		case media:
-			if (e.media.n >= maxWaiting || e.media.bytes >= maxWaitingBytes) && e.makeRoom(o) {
+			if e.media.n > 0 && e.crowded(o.at) && e.makeRoom(o) {
 				return false
 			}
 		}
@@ -238,12 +238,22 @@ func (e *egress) send(o *outgoing) bool {
 	return true
 }
 
-// What may wait for the pacer: more than this is no burst of a keyframe but more than any link takes.
+// What may wait for the pacer: more than this is no burst of a keyframe but more than any link takes, and a picture that is
+// older is of no use in a conversation.
 const (
 	maxWaiting      = 2048
 	maxWaitingBytes = 2 << 20
+	maxWaitingTime  = 2 * time.Second
 	maxRepairs      = 512
 )
+
+// crowded reports whether more waits at now, 0 for the clock's, than may.
+func (e *egress) crowded(now time.Duration) bool {
+	if now == 0 {
+		now = e.clock()
+	}
+	return e.media.n >= maxWaiting || e.media.bytes >= maxWaitingBytes || now-e.media.head.at > maxWaitingTime
+}
 
 // makeRoom drops what waits of the stream of which most waits: with a part of it missing the rest is of no use, and who floods
 // the path is not to harm the others. Its subscription is told, and goes on with a keyframe. It reports whether o is of that

@@ -95,6 +95,25 @@ func TestQueueIsBounded(t *testing.T) {
 	})
 }
 
+// TestOldPicturesAreShed: what has waited for two seconds isn't sent any more.
+func TestOldPicturesAreShed(t *testing.T) {
+	k := &narrow{rate: 100e6, delay: 10 * ms, queue: time.Second}
+	withDownlink(t, pacedSection(true), k, func(t *testing.T, d *downlink) {
+		d.run(100*ms, 100e6) // more than a megabyte, which leaves at 2 Mbit/s
+		if s := d.down.out.snapshot(); s.Shed != 0 || s.WaitingBytes < 1_000_000 {
+			t.Fatalf("%+v", s)
+		}
+		d.run(maxWaitingTime-200*ms, 100_000)
+		if s := d.down.out.snapshot(); s.Shed != 0 {
+			t.Errorf("shed early: %+v", s)
+		}
+		d.run(300*ms, 100_000)
+		if s := d.down.out.snapshot(); s.Shed < 300 || s.Waiting != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // TestFloodShedsItself: where too much waits, the stream that takes the most room is the one that is shed.
 func TestFloodShedsItself(t *testing.T) {
 	var f fifo
