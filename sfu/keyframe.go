@@ -16,8 +16,8 @@ const (
 	newcomerSpacing = 100 * time.Millisecond
 	newcomerBurst   = 6
 	newcomerRefill  = time.Second
-	// A subscriber's PLIs and changes of settings bring allowedKeyframes keyframes at once and one more every allowedRefill, besides those that are on
-	// their way anyway.
+	// A subscriber's PLIs and changes of settings bring allowedKeyframes keyframes at once and one more every allowedRefill,
+	// besides those that are on their way anyway.
 	allowedKeyframes = 5
 	allowedRefill    = 2 * time.Second
 	// keyframeTries is how often an unanswered wish is repeated without being renewed.

@@ -131,7 +131,8 @@ type format struct {
 // establish makes the sending side from the negotiated m-line. It fails when the subscriber takes none of the track's
 // codecs.
 func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) error {
-	st := &stream{egress: e, line: *n, mid: []byte(n.mid), ids: extensionIDsOf(n), ssrc: ssrc, cname: s.pub.streamID(), repairNext: uint16(rand.Uint32())}
+	st := &stream{egress: e, line: *n, mid: []byte(n.mid), ids: extensionIDsOf(n), ssrc: ssrc, cname: s.pub.streamID(),
+		repairNext: uint16(rand.Uint32())}
 	bound := s.pub.codecs.bound()
 	takes := st.takes(s.pub.codecs, bound)
 	if takes == 0 {
@@ -372,7 +373,8 @@ func (s *subscription) announce() {
 	}
 	sequence, timestamp := st.forwarder.Announce()
 	st.packet = outgoing{ssrc: st.ssrc, timestamp: timestamp, sequence: sequence,
-		pt: st.formats[st.main].pt, ids: &st.ids, mid: st.mid, named: st.reported == 0, fill: true, closes: true, class: st.class}
+		pt: st.formats[st.main].pt, ids: &st.ids, mid: st.mid, named: st.reported == 0,
+		fill: true, closes: true, class: st.class}
 	st.egress.send(&st.packet)
 	st.padding++
 	st.announced = st.padding == silentPackets
