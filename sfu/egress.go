@@ -13,8 +13,8 @@ import (
 const (
 	// maxRun is the most segments in a run: what a paced burst of one subscriber may have.
 	maxRun = 16
-	// maxHeader is the largest RTP header that we build: fixed part, three short extension elements, a mid of up to 16 bytes
-	// and a dependency descriptor of up to 255.
+	// maxHeader is the largest RTP header that we build: fixed part, four short extension elements and a dependency
+	// descriptor of up to 255 bytes.
 	maxHeader = 304
 
 	defaultBatchDelay = time.Millisecond
@@ -41,7 +41,6 @@ type stamp struct {
 	abs       [3]byte
 	sequence  uint16
 	sent      bool
-	named     bool // it says its m-line
 }
 
 // class says how a packet waits where the transport is paced.
@@ -63,8 +62,6 @@ type outgoing struct {
 	// closes ends the run: the last packet of a frame, or one that is a frame by itself.
 	closes  bool
 	ids     *extensionIDs
-	mid     []byte // of the m-line; written if named is set
-	named   bool
 	packet  *packet // owner of payload, nil without one; egress takes a reference of its own
 	prefix  []byte  // copied
 	payload []byte
@@ -104,7 +101,7 @@ func extensionIDsOf(s *section) extensionIDs {
 		ids.dependency = s.extensions[codec.URIDependency]
 	}
 	ids.noVoice = s.noVoice
-	ids.wide = max(ids.mid, ids.transport, ids.abs, ids.level, ids.orientation, ids.dependency) > maxOneByteID
+	ids.wide = max(ids.transport, ids.abs, ids.level, ids.orientation, ids.dependency) > maxOneByteID
 	return ids
 }
 

@@ -120,8 +120,7 @@ func (s *subscription) padOnce(way padWay) int {
 		if st.repair == 0 || f.rtx == 0 {
 			return 0
 		}
-		*o = outgoing{ssrc: st.repair, timestamp: st.stamped, sequence: st.repairNext, pt: f.rtx, ids: &st.ids,
-			mid: st.mid, named: st.reported == 0, fill: true, full: true}
+		*o = outgoing{ssrc: st.repair, timestamp: st.stamped, sequence: st.repairNext, pt: f.rtx, ids: &st.ids, fill: true, full: true}
 		st.repairNext++
 	case padMedia:
 		// RFC 3550 section 5.1. A receiver that misses a number asks for it, so it can be had again.

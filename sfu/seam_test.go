@@ -383,54 +383,6 @@ func TestNACKOverRTXAndBitForBitWithout(t *testing.T) {
 	}
 }
 
-// TestPacketsNameTheirLine: until the receiver reports on a stream, its packets say to which m-line they belong. What is sent
-// again bit for bit still does afterwards.
-func TestPacketsNameTheirLine(t *testing.T) {
-	st := newStage(t)
-	video := st.publish("TR_v", Video, videoSection("0"))
-	audio := st.publish("TR_a", Audio, audioSection("1"))
-	vs, vr := st.subscribe(video, "PA_v", videoSection("7"), -1)
-	as, ar := st.subscribe(audio, "PA_a", audioSection("8"), -1)
-	vr.keep, ar.keep = true, true
-	v, a := feed{ssrc: 7, pt: 96, mid: "0", picture: 77}, feed{ssrc: 8, pt: 111, mid: "1"}
-	send := func(at time.Duration) {
-		st.in.rtp(v.packet(v.vp8(true, v.picture == 77), true), at)
-		v.picture++
-		v.timestamp += 3000
-		st.in.rtp(a.packet([]byte{1, 2, 3}, false), at)
-		a.timestamp += 960
-	}
-	last := func(r *recorder) (p wire, mid string) {
-		all := r.packets()
-		p = all[len(all)-1]
-		return p, string(p.header.Extension(p.bytes, 4))
-	}
-	expect := func(what string, r *recorder, want string) wire {
-		t.Helper()
-		p, mid := last(r)
-		if mid != want {
-			t.Errorf("%s: the m-line is %q, want %q", what, mid, want)
-		}
-		return p
-	}
-	send(time.Millisecond)
-	picture, sound := expect("video", vr, "7"), expect("audio", ar, "8")
-	vs.nacked([]uint16{picture.header.Sequence}, time.Second)
-	if p := expect("RTX", vr, "7"); p.header.SSRC != 2000 {
-		t.Errorf("not sent again: %+v", p.header)
-	}
-	for _, s := range []*subscription{vs, as} {
-		s.received(&rtcp.ReceptionReport{SSRC: 1000, LastSequenceNumber: 1<<16 + 5}, 2*time.Second, time.Now())
-	}
-	send(2 * time.Second)
-	expect("video that is known", vr, "")
-	expect("audio that is known", ar, "")
-	as.nacked([]uint16{sound.header.Sequence}, 3*time.Second)
-	if again := expect("bit for bit", ar, "8"); string(again.bytes) != string(sound.bytes) {
-		t.Errorf("it differs:\n%x\n%x", sound.bytes, again.bytes)
-	}
-}
-
 func TestRTXIsUnwrappedAndCountedOnce(t *testing.T) {
 	st := newStage(t)
 	s := videoSection("0")

@@ -45,13 +45,6 @@ func newSlot(o *outgoing) *slot {
 	if o.ids.wide || o.packet != nil && o.ids.dependency != 0 && len(o.packet.dependency) > maxOneByteValue {
 		w.TwoByte()
 	}
-	named := o.named
-	if o.again {
-		named = o.stamp.named
-	}
-	if named && o.ids.mid != 0 && len(o.mid) <= maxOneByteValue {
-		w.Extension(o.ids.mid, o.mid)
-	}
 	if o.ids.transport != 0 {
 		s.transportAt, _ = w.Extension(o.ids.transport, zeros[:2])
 	}
@@ -88,7 +81,7 @@ func newSlot(o *outgoing) *slot {
 		if o.again {
 			s.number, s.abs = m.transport, m.abs
 		} else {
-			*m = stamp{sequence: o.sequence, named: named}
+			*m = stamp{sequence: o.sequence}
 		}
 	}
 	s.size = s.length() + packetOverhead

@@ -80,7 +80,6 @@ type stream struct {
 	can           codecBits // the codecs that it can have
 
 	line         section // as negotiated
-	mid          []byte
 	sent         *history.Sent
 	formats      [128]format // by the publisher's payload type
 	ids          extensionIDs
@@ -131,8 +130,7 @@ type format struct {
 // establish makes the sending side from the negotiated m-line. It fails when the subscriber takes none of the track's
 // codecs.
 func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) error {
-	st := &stream{egress: e, line: *n, mid: []byte(n.mid), ids: extensionIDsOf(n), ssrc: ssrc, cname: s.pub.streamID(),
-		repairNext: uint16(rand.Uint32())}
+	st := &stream{egress: e, line: *n, ids: extensionIDsOf(n), ssrc: ssrc, cname: s.pub.streamID(), repairNext: uint16(rand.Uint32())}
 	bound := s.pub.codecs.bound()
 	takes := st.takes(s.pub.codecs, bound)
 	if takes == 0 {
@@ -373,21 +371,17 @@ func (s *subscription) announce() {
 	}
 	sequence, timestamp := st.forwarder.Announce()
 	st.packet = outgoing{ssrc: st.ssrc, timestamp: timestamp, sequence: sequence,
-		pt: st.formats[st.main].pt, ids: &st.ids, mid: st.mid, named: st.reported == 0,
-		fill: true, closes: true, class: st.class}
+		pt: st.formats[st.main].pt, ids: &st.ids, fill: true, closes: true, class: st.class}
 	st.egress.send(&st.packet)
 	st.padding++
 	st.announced = st.padding == silentPackets
 }
 
-// render fills st.packet with p as it is, or was, sent. Until the receiver reports on the stream its packets name the m-line
-// (RFC 9143 section 15): with a single peer connection they may overtake the answer that tells of their SSRC, and Firefox
-// takes them for another m-line's then, for good.
+// render fills st.packet with p as it is, or was, sent.
 func (st *stream) render(sent *history.SentPacket, p *packet, f format) bool {
 	o := &st.packet
 	*o = outgoing{ssrc: st.ssrc, timestamp: sent.Timestamp, sequence: sent.Sequence, pt: f.pt, marker: sent.Marker,
-		closes: sent.Marker || p == nil || p.kind.IsAudio(), ids: &st.ids, mid: st.mid, named: st.reported == 0,
-		class: st.class, shed: &st.shed}
+		closes: sent.Marker || p == nil || p.kind.IsAudio(), ids: &st.ids, class: st.class, shed: &st.shed}
 	if sent.Fill || p == nil {
 		o.fill, o.full = true, sent.Full
 		return true
