@@ -34,8 +34,9 @@ type singleState struct {
 }
 
 // answerDelay is what a client is given to apply an answer before the media that it tells of is sent: unlike an answer of
-// its own, it isn't acknowledged, and packets that come earlier are lost.
-const answerDelay = 20 * time.Millisecond
+// its own, it isn't acknowledged. Packets that come earlier are lost, and Firefox may count their stream to another m-line
+// from then on; a busy one takes 50 ms and more.
+const answerDelay = 120 * time.Millisecond
 
 // openSender opens the way into the SRTP session for a transport whose m-lines have no senders of Pion's.
 func (t *transport) openSender(api *webrtc.API) error {
