@@ -27,7 +27,9 @@ import (
 // roomsOver is signaling over an SFU that somebody else closes.
 func roomsOver(t *testing.T, media *sfu.Server, change func(*signaling.Config)) *testRooms {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	lines := &testLog{}
+	lines.tell(t, "")
+	log := slog.New(slog.NewTextHandler(lines, nil))
 	r := &testRooms{t: t, room: "room"}
 	cfg := signaling.Config{Media: mediaServer{media}, Log: log, Keys: func(k string) (string, bool) { return roomSecret, k == roomKey }}
 	if change != nil {

@@ -5,7 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"io"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http/httptest"
@@ -39,20 +39,25 @@ type testRooms struct {
 	sig  *signaling.Server // nil in a process of its own
 	sfu  *sfu.Server
 	room string // that join joins
+	log  *testLog
 	// cpu is the CPU time so far of a server in a process of its own, nil otherwise.
 	cpu func() time.Duration
 }
 
 // in returns r for a test that has a room of its own.
 func (r *testRooms) in(t testing.TB, room string) *testRooms {
-	return &testRooms{t: t, url: r.url, sig: r.sig, sfu: r.sfu, room: room}
+	if r.log != nil {
+		r.log.tell(t, room)
+	}
+	return &testRooms{t: t, url: r.url, sig: r.sig, sfu: r.sfu, room: room, log: r.log}
 }
 
 func newTestRooms(t testing.TB, change func(*signaling.Config)) *testRooms {
 	t.Helper()
 	before := runtime.NumGoroutine()
-	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	r := &testRooms{t: t, room: "room"}
+	r := &testRooms{t: t, room: "room", log: &testLog{}}
+	r.log.tell(t, "")
+	log := slog.New(slog.NewTextHandler(r.log, nil))
 	media, err := sfu.New(sfu.Config{
 		UDPAddr: "127.0.0.1:0", TCPAddr: "127.0.0.1:0", Loopback: true, Log: log,
 		MinBitrate: 10_000_000, // what makes packets late here is a busy machine, not a narrow path
@@ -104,17 +109,45 @@ func newTestRooms(t testing.TB, change func(*signaling.Config)) *testRooms {
 	return r
 }
 
-// testWriter logs with the test; what comes after its end is dropped, and what a fuzz target, which has no log, causes.
-type testWriter struct{ t testing.TB }
+// testLog keeps what servers log, for a test that fails. A server with many rooms says thousands of lines,
+// in which the failure itself would be lost: each test is told the last ones of its own room.
+type testLog struct {
+	mu    sync.Mutex
+	lines []string
+}
 
-func (w testWriter) Write(b []byte) (int, error) {
-	if _, fuzzing := w.t.(*testing.F); !fuzzing && w.t.Context().Err() == nil {
-		w.t.Log(strings.TrimSpace(string(b)))
+func (l *testLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.lines) == 10_000 {
+		l.lines = slices.Clone(l.lines[5_000:])
 	}
+	l.lines = append(l.lines, strings.TrimSpace(string(b)))
 	return len(b), nil
 }
 
-var _ io.Writer = testWriter{}
+// tell logs the last lines that name a room, or of all rooms, once t has failed.
+func (l *testLog) tell(t testing.TB, room string) {
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		const most = 60
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		var told []string
+		name := "room=" + room + " "
+		if strings.Contains(room, " ") {
+			name = fmt.Sprintf("room=%q ", room)
+		}
+		for _, line := range l.lines {
+			if room == "" || strings.Contains(line, name) {
+				told = append(told, line)
+			}
+		}
+		t.Logf("the last of %d log lines:\n%s", len(told), strings.Join(told[max(0, len(told)-most):], "\n"))
+	})
+}
 
 func (r *testRooms) join(ctx context.Context, identity string, change func(*client.Config, *wire.Claims)) *client.Client {
 	r.t.Helper()
