@@ -119,7 +119,9 @@ type Client struct {
 	waiting   map[string]chan *wire.TrackPublishedResponse // answers to AddTrack, by cid
 	published map[string]*wire.TrackPublishedResponse      // own tracks, by track id
 	offers    offers
-	bundled   *wire.SessionDescription // the first offer, while it goes out with the join request
+	// unanswered are the server's offers in their order; answerAll runs while there are any.
+	unanswered []*wire.SessionDescription
+	bundled    *wire.SessionDescription // the first offer, while it goes out with the join request
 
 	publisher, subscriber *transport    // one and the same in single mode
 	out                   [2]outChannel // lossy, reliable

@@ -3,12 +3,16 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"net/url"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/pion/webrtc/v4"
 
 	"anytime/signaling"
 	"anytime/signaling/client"
@@ -49,9 +53,14 @@ const key, secret = "APIclient", "a secret of the client's tests"
 
 func serve(t *testing.T) (*signaling.Server, string) {
 	t.Helper()
+	return serveMedia(t, silent{})
+}
+
+func serveMedia(t *testing.T, media signaling.Media) (*signaling.Server, string) {
+	t.Helper()
 	before := runtime.NumGoroutine()
 	s, err := signaling.New(signaling.Config{
-		Media: silent{}, Log: slog.New(slog.DiscardHandler),
+		Media: media, Log: slog.New(slog.DiscardHandler),
 		Keys: func(k string) (string, bool) { return secret, k == key },
 	})
 	if err != nil {
@@ -174,5 +183,67 @@ func TestJoinIsBounded(t *testing.T) {
 	defer cancel()
 	if _, err := client.Join(ctx, client.Config{URL: base, Token: token(t, "ann")}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("joined without media: %v", err)
+	}
+}
+
+// asking is media that tells its first offer twice, as after a resume, and the next one at once.
+type asking struct {
+	silent
+	answers chan string // id and how many sections
+}
+
+func (a asking) Join(cfg signaling.MediaConfig) (signaling.Peer, error) {
+	pc, err := webrtc.NewPeerConnection(webrtc.Configuration{})
+	if err != nil {
+		return nil, err
+	}
+	defer pc.Close()
+	for id := uint32(1); id <= 2; id++ {
+		if _, err := pc.AddTransceiverFromKind(webrtc.RTPCodecTypeAudio); err != nil {
+			return nil, err
+		}
+		offer, err := pc.CreateOffer(nil)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Notify(signaling.OfferReady{ID: id, SDP: offer.SDP})
+		if id == 1 {
+			cfg.Notify(signaling.OfferReady{ID: id, SDP: offer.SDP})
+		}
+	}
+	return a, nil
+}
+
+func (a asking) Answer(id uint32, sdp string) error {
+	a.answers <- fmt.Sprintf("%d of %d", id, strings.Count(sdp, "\nm="))
+	return nil
+}
+
+// TestOffersAreAnsweredInOrder: an offer that is told twice takes nothing away from the one that follows.
+func TestOffersAreAnsweredInOrder(t *testing.T) {
+	media := asking{answers: make(chan string, 100)}
+	_, base := serveMedia(t, media)
+	for range 10 {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		joined := make(chan struct{})
+		go func() {
+			defer close(joined)
+			// It waits for media that never connects.
+			if c, err := client.Join(ctx, client.Config{URL: base, Token: token(t, "ann")}); err == nil {
+				c.Close()
+			}
+		}()
+		for _, want := range []string{"1 of 1", "1 of 1", "2 of 2"} {
+			select {
+			case got := <-media.answers:
+				if got != want {
+					t.Errorf("answer %s, want %s", got, want)
+				}
+			case <-ctx.Done():
+				t.Errorf("no answer %s", want)
+			}
+		}
+		cancel()
+		<-joined
 	}
 }

@@ -190,7 +190,13 @@ func (c *Client) handle(m *wire.SignalResponse) {
 		}
 	case *wire.ResponseOffer:
 		if c.subscriber != nil && !c.cfg.Single {
-			c.wg.Go(func() { c.answer(m.Offer) })
+			c.mu.Lock()
+			c.unanswered = append(c.unanswered, m.Offer)
+			first := len(c.unanswered) == 1
+			c.mu.Unlock()
+			if first {
+				c.wg.Go(c.answerAll)
+			}
 		}
 	case *wire.ResponseMediaSections:
 		if c.publisher != nil {

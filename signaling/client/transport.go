@@ -291,7 +291,25 @@ func (c *Client) addSections(m *wire.MediaSectionsRequirement) {
 	}
 }
 
-// answer answers the server's offer for the subscriber. The server has one outstanding at a time.
+// answerAll answers the server's offers in their order, until none waits. After a resume the server may tell an offer twice,
+// and make the next one after the first answer.
+func (c *Client) answerAll() {
+	for {
+		c.mu.Lock()
+		offer := c.unanswered[0]
+		c.mu.Unlock()
+		c.answer(offer)
+		c.mu.Lock()
+		c.unanswered = c.unanswered[1:]
+		done := len(c.unanswered) == 0
+		c.mu.Unlock()
+		if done {
+			return
+		}
+	}
+}
+
+// answer answers the server's offer for the subscriber.
 func (c *Client) answer(offer *wire.SessionDescription) {
 	err := func() error {
 		pc := c.subscriber.pc
