@@ -432,7 +432,7 @@ func (s *siege) flood(sub *subscription) (*transport, func(ssrc uint32, pkts ...
 			return sub
 		}
 		return nil
-	}, transport: t.transportFeedback, bitrate: t.estimated, out: sub.out.egress, stray: func() { t.p.strayRTCP.Add(1) }}
+	}, bitrate: t.estimated, out: sub.out.egress, stray: func() { t.p.strayRTCP.Add(1) }}
 	return t, func(ssrc uint32, pkts ...rtcp.Packet) {
 		b, err := rtcp.Marshal(pkts)
 		if err != nil {

@@ -416,7 +416,7 @@ func FuzzFeedback(f *testing.F) {
 		for i := range n % 64 {
 			e.send(&outgoing{ssrc: 1000, sequence: i, pt: 96, ids: &ids, fill: true, closes: true, class: sound})
 		}
-		r := returns{find: p.subscriptionOf, transport: func(int, int) {}, bitrate: func(float64) {}, out: e}
+		r := returns{find: p.subscriptionOf, bitrate: func(float64) {}, out: e}
 		now := st.server.now()
 		r.raw(1000, b, now)
 		if len(b) >= 12 {

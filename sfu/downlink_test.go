@@ -171,7 +171,7 @@ func withDownlink(t *testing.T, s section, k *narrow, f func(t *testing.T, d *do
 		e := newEgress(k, 0, st.server.now)
 		e.owner = d.p
 		d.down = &transport{p: d.p, target: Subscriber, out: e}
-		d.down.back = &returns{find: d.p.subscriptionOf, transport: d.down.transportFeedback, bitrate: d.down.estimated, out: e}
+		d.down.back = &returns{find: d.p.subscriptionOf, bitrate: d.down.estimated, out: e}
 		d.p.transports[Subscriber].Store(d.down)
 		defer func() { e.close(); d.p.reports.stop() }()
 		d.sub = &subscription{p: d.p, pub: video, room: st.room, settings: SubscriptionSettings{Quality: 2}}

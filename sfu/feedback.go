@@ -244,11 +244,9 @@ func (in *ingest) rtcp(ssrc uint32, pkts []rtcp.Packet, at time.Duration) {
 
 // returns reads the feedback of a peer connection that subscribes.
 type returns struct {
-	find func(ssrc uint32) *subscription
-	// transport counts transport-wide feedback; bitrate is the receiver's estimate in bits per second.
-	transport func(received, lost int)
-	bitrate   func(bps float64)
-	out       *egress
+	find    func(ssrc uint32) *subscription
+	bitrate func(bps float64) // the receiver's estimate
+	out     *egress
 	// stray counts what is about none of our streams.
 	stray func()
 }
@@ -330,17 +328,6 @@ func (r *returns) rtcp(ssrc uint32, pkts []rtcp.Packet, now time.Duration, wall 
 				r.bitrate(float64(p.Bitrate))
 				r.out.receiverEstimate(float64(p.Bitrate), now)
 			}
-		case *rtcp.TransportLayerCC:
-			if p.MediaSSRC != ssrc {
-				continue
-			}
-			received := 0
-			for _, d := range p.RecvDeltas {
-				if d.Type != rtcp.TypeTCCPacketNotReceived {
-					received++
-				}
-			}
-			r.transport(received, max(0, int(p.PacketStatusCount)-received))
 		}
 	}
 }

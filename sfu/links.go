@@ -40,8 +40,6 @@ type Recent struct {
 	// Span is how far back the figures reach, 0 while there are none.
 	Span                         time.Duration
 	Packets, Bytes, Frames, Lost uint64
-	// Again counts packets that were sent a second time as they were.
-	Again uint64
 }
 
 // Measured reports whether there were enough packets for Loss to mean something.
@@ -79,7 +77,6 @@ type counted struct {
 	at                     time.Duration
 	packets, bytes, frames uint64
 	lost                   int64
-	again                  uint64
 }
 
 // recent remembers counters as they were a few seconds ago. It is pure.
@@ -115,7 +112,6 @@ func (r *recent) since(now counted) Recent {
 	return Recent{
 		Span: now.at - r.older.at, Packets: grown(now.packets, r.older.packets), Bytes: grown(now.bytes, r.older.bytes),
 		Frames: grown(now.frames, r.older.frames), Lost: uint64(max(now.lost-r.older.lost, 0)),
-		Again: grown(now.again, r.older.again),
 	}
 }
 
@@ -204,7 +200,6 @@ func (s *subscription) ownJitter() time.Duration {
 // watch returns the bits per second that the peer connection received and sent. Its transport-wide feedback takes the
 // place of the streams' own reports: those count what their publishers' packets lost before they came here, too.
 func (t *transport) watch(now time.Duration, down *tally) (received, sent uint64) {
-	hidden := uint64(0)
 	if t.in != nil {
 		t.in.mu.Lock()
 		c := counted{at: now, packets: t.in.stats.Packets, bytes: t.in.stats.Bytes}
@@ -213,35 +208,13 @@ func (t *transport) watch(now time.Duration, down *tally) (received, sent uint64
 	}
 	if t.out != nil {
 		stats := t.out.snapshot()
-		c := counted{at: now, packets: stats.Packets, bytes: stats.Bytes, again: stats.Again}
-		r := t.sent.follow(c)
-		sent, hidden = r.Bitrate(), unreported(r.Again, t.p.rtt())
+		sent = t.sent.follow(counted{at: now, packets: stats.Packets, bytes: stats.Bytes}).Bitrate()
 	}
-	t.mu.Lock()
-	c := counted{at: now, packets: t.feedback.Received, lost: int64(t.feedback.Lost)}
-	t.mu.Unlock()
-	if r := t.told.follow(c); r.Measured() {
+	told := t.told()
+	if r := t.reported.follow(counted{at: now, packets: told.Received, lost: int64(told.Lost)}); r.Measured() {
 		down.packets, down.lost = int64(r.Packets+r.Lost), int64(r.Lost)
-		down.lost += int64(min(hidden, r.Packets))
 	}
 	return received, sent
-}
-
-// What [unreported] rests on: how often libwebrtc reports at usual rates, and how long it takes to notice that a packet of
-// audio is missing.
-const (
-	reportEvery = 100 * time.Millisecond
-	noticedIn   = 20 * time.Millisecond
-)
-
-// unreported returns how many lost packets transport-wide feedback calls received, of those that were sent again under the
-// same number (see [subscription.resend]): where the copy arrives before the next report, nothing was lost to it.
-func unreported(again uint64, rtt time.Duration) uint64 {
-	late := rtt + noticedIn
-	if late >= reportEvery {
-		return 0
-	}
-	return uint64(float64(again)*float64(reportEvery-late)/float64(reportEvery) + 0.5)
 }
 
 // Delivery is how a subscribed track fares on its way to one participant.

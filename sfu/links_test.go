@@ -80,16 +80,3 @@ func TestFreezeMeter(t *testing.T) {
 	play(1)
 	check("a second freeze", true, 2, 2766*time.Millisecond)
 }
-
-func TestUnreportedLoss(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		again uint64
-		rtt   time.Duration
-		want  uint64
-	}{{0, 0, 0}, {10, 0, 8}, {10, 30 * time.Millisecond, 5}, {10, 80 * time.Millisecond, 0}, {10, time.Second, 0}} {
-		if got := unreported(test.again, test.rtt); got != test.want {
-			t.Errorf("%d sent again at %v: %d, want %d", test.again, test.rtt, got, test.want)
-		}
-	}
-}

@@ -102,7 +102,7 @@ func (t *tally) path(rtt time.Duration) path {
 type (
 	measuredLayer     struct{ packets, lost int64 }
 	measuredStream    struct{ packets, lost int64 }
-	measuredTransport struct{ received, lost, again uint64 }
+	measuredTransport struct{ received, lost int64 }
 )
 
 // measure scores the connection by what was counted since the last time and tells a change. The worse direction counts.
@@ -181,17 +181,14 @@ func (s *subscription) tally(t *tally) {
 
 // tally puts transport-wide feedback in the place of the streams' own reports, where there is any.
 func (t *transport) tally(sum *tally) {
-	again := uint64(0)
-	if t.out != nil {
-		again = t.out.snapshot().Again
-	}
+	told := t.told()
+	now := measuredTransport{int64(told.Received), int64(told.Lost)}
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	received, lost := t.feedback.Received-t.measured.received, t.feedback.Lost-t.measured.lost
-	hidden := min(unreported(again-t.measured.again, t.p.rtt()), received)
-	t.measured = measuredTransport{t.feedback.Received, t.feedback.Lost, again}
-	if n := int64(received + lost); n >= measuredPackets {
-		sum.packets, sum.lost = n, int64(lost+hidden)
+	received, lost := now.received-t.measured.received, now.lost-t.measured.lost
+	t.measured = now
+	t.mu.Unlock()
+	if n := received + lost; n >= measuredPackets {
+		sum.packets, sum.lost = n, max(lost, 0)
 	}
 }
 

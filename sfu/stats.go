@@ -207,8 +207,9 @@ func (p *Participant) Overview() ParticipantStats {
 }
 
 func (t *transport) snapshot() TransportStats {
+	out := TransportStats{Target: t.target, Feedback: t.told()}
 	t.mu.Lock()
-	out := TransportStats{Target: t.target, State: t.state, Feedback: t.feedback}
+	out.State = t.state
 	t.mu.Unlock()
 	out.SRTPProfile, _ = t.profile.Load().(string)
 	out.Path = t.path()

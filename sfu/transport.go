@@ -45,15 +45,15 @@ type transport struct {
 	mu       sync.Mutex
 	state    State
 	trickled int
-	feedback TransportFeedback
+	bitrate  float64 // of the latest REMB
 	measured measuredTransport
 
-	received, sent, told recent // used by the sweep alone; told: by transport-wide feedback
+	received, sent, reported recent // used by the sweep alone; reported: by feedback on single packets
 }
 
 // TransportFeedback is what a subscriber tells about the whole transport.
 type TransportFeedback struct {
-	// Received and Lost count packets by transport-wide feedback.
+	// Received and Lost count packets by feedback on single packets; see [bwe.Counts].
 	Received, Lost uint64
 	// Bitrate is the latest REMB in bits per second, 0 if there was none.
 	Bitrate float64
@@ -68,7 +68,7 @@ func newTransport(p *Participant, target Target, publishes, subscribes bool) (*t
 	if subscribes {
 		t.out = newEgress(&t.sink, p.server.cfg.BatchDelay, p.server.now)
 		t.out.owner = p
-		t.back = &returns{find: p.subscriptionOf, transport: t.transportFeedback, bitrate: t.estimated, out: t.out, stray: func() { p.strayRTCP.Add(1) }}
+		t.back = &returns{find: p.subscriptionOf, bitrate: t.estimated, out: t.out, stray: func() { p.strayRTCP.Add(1) }}
 	}
 	pc, api, err := p.server.newPeer(target, p.cfg.FullICE, peerHooks{
 		buffers: t.buffer,
@@ -314,16 +314,21 @@ func (t *transport) writeRTCP(pkts []rtcp.Packet) {
 	_ = t.pc.WriteRTCP(pkts)
 }
 
-func (t *transport) transportFeedback(received, lost int) {
+// told returns what feedback on single packets has said so far.
+func (t *transport) told() (f TransportFeedback) {
+	if t.out != nil {
+		counts := t.out.congestion(t.p.server.now()).Counts
+		f.Received, f.Lost = counts.Received, counts.Lost
+	}
 	t.mu.Lock()
-	t.feedback.Received += uint64(received)
-	t.feedback.Lost += uint64(lost)
+	f.Bitrate = t.bitrate
 	t.mu.Unlock()
+	return f
 }
 
 func (t *transport) estimated(bps float64) {
 	t.mu.Lock()
-	t.feedback.Bitrate = bps
+	t.bitrate = bps
 	t.mu.Unlock()
 }
 

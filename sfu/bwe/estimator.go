@@ -75,6 +75,9 @@ type Estimate struct {
 
 // Counts are of what was wrong with feedback.
 type Counts struct {
+	// Received and Lost are packets by their fate: one that comes after it was called lost is no longer lost, and of one that left
+	// again the first counts, which was lost.
+	Received, Lost uint64
 	// Unknown is feedback for packets that weren't sent or are forgotten, Duplicate for those known already.
 	Unknown, Duplicate uint64
 	// Absurd are arrival times that can't be, Malformed feedback that doesn't parse.
@@ -195,6 +198,7 @@ func (e *Estimator) Again(sequence uint16) {
 		return
 	}
 	if s.fate == flying {
+		e.counts.Lost++
 		e.loss.packet(s.at, int(s.size), true)
 		e.probes.result(s, 0, true)
 	}
@@ -260,6 +264,7 @@ func (e *Estimator) result(r Result) {
 		if s.fate == flying {
 			s.fate = lost
 			e.batch.lost++
+			e.counts.Lost++
 			e.loss.packet(s.at, int(s.size), true)
 			e.probes.result(s, 0, true)
 		}
@@ -314,7 +319,9 @@ func (e *Estimator) arrived(s *record, at time.Duration) {
 	e.offset = offset
 	late := s.fate == lost
 	s.fate = received
+	e.counts.Received++
 	if late {
+		e.counts.Lost--
 		e.loss.late()
 	} else {
 		e.loss.packet(s.at, int(s.size), false)

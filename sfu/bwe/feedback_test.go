@@ -40,8 +40,12 @@ func TestTransportFeedbackWireFormat(t *testing.T) {
 			gone++
 		}
 	}
-	if arrived != 20 || gone != 8 {
-		t.Errorf("%d received and %d lost, want 20 and 8", arrived, gone)
+	if c := e.Counts(); arrived != 20 || gone != 8 || c.Received != 20 || c.Lost != 8 {
+		t.Errorf("%d received and %d lost, want 20 and 8; counted %d and %d", arrived, gone, c.Received, c.Lost)
+	}
+	e.Feedback(now, []Result{{Sequence: 5, Received: true, At: now}}) // it comes after all
+	if c := e.Counts(); c.Received != 21 || c.Lost != 7 {
+		t.Errorf("counted %d received and %d lost, want 21 and 7", c.Received, c.Lost)
 	}
 	for _, cut := range []int{0, 7, 8, 9, 13, len(b) - 1} {
 		if err := e.TransportFeedback(now, b[:cut]); !errors.Is(err, ErrMalformed) {
@@ -230,7 +234,7 @@ func TestSentAgainUnderItsNumber(t *testing.T) {
 	e.Again(999) // never sent
 	before := e.Estimate()
 	e.Feedback(now+50*milli, []Result{{Sequence: 103, Received: true, At: now + time.Second}, {Sequence: 105}, {Sequence: 108, Received: true, At: now + time.Second}})
-	if c := e.Counts(); c.Duplicate != 2 || c.Absurd != 0 {
+	if c := e.Counts(); c.Duplicate != 2 || c.Absurd != 0 || c.Received != 6 || c.Lost != 3 {
 		t.Errorf("%+v", c)
 	}
 	if after := e.Estimate(); after != before {
