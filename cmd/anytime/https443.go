@@ -39,8 +39,8 @@ type splitter struct {
 
 	mu    sync.Mutex
 	open  map[*heldConn]struct{} // not yet handed over
-	byIP  map[netip.Addr]load
-	total load
+	byIP  map[netip.Addr]tally
+	total tally
 
 	stop    chan struct{}
 	stopped sync.Once
@@ -49,8 +49,8 @@ type splitter struct {
 	refused, failed, timedOut atomic.Uint64
 }
 
-// load counts connections.
-type load struct{ pending, open int }
+// tally counts connections.
+type tally struct{ pending, open int }
 
 // splitLimits bound what clients can hold open. For each, 0 is the default given here. An
 // address is an IPv4 address or an IPv6 /64 prefix.
@@ -76,7 +76,7 @@ func splitTLS(l net.Listener, config *tls.Config, limits splitLimits, log *slog.
 		limits:   limits.withDefaults(),
 		log:      log,
 		open:     make(map[*heldConn]struct{}),
-		byIP:     make(map[netip.Addr]load),
+		byIP:     make(map[netip.Addr]tally),
 		stop:     make(chan struct{}),
 	}
 	if s.log == nil {
@@ -177,14 +177,14 @@ func (s *splitter) hold(conn net.Conn) *heldConn {
 		return nil
 	}
 	held := &heldConn{Conn: conn, s: s, ip: ip}
-	s.count(ip, load{1, 1})
+	s.count(ip, tally{1, 1})
 	s.open[held] = struct{}{}
 	s.tasks.Add(1)
 	return held
 }
 
 // count is called with the lock held.
-func (s *splitter) count(ip netip.Addr, by load) {
+func (s *splitter) count(ip netip.Addr, by tally) {
 	mine := s.byIP[ip]
 	mine.pending += by.pending
 	mine.open += by.open
@@ -201,7 +201,7 @@ func (s *splitter) handedOver(c *heldConn) {
 	defer s.mu.Unlock()
 	if _, ours := s.open[c]; ours {
 		delete(s.open, c)
-		s.count(c.ip, load{pending: -1})
+		s.count(c.ip, tally{pending: -1})
 	}
 }
 
@@ -306,7 +306,7 @@ func (c *heldConn) Close() error {
 	c.once.Do(func() {
 		c.s.handedOver(c)
 		c.s.mu.Lock()
-		c.s.count(c.ip, load{open: -1})
+		c.s.count(c.ip, tally{open: -1})
 		c.s.mu.Unlock()
 	})
 	return err

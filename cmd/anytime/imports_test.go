@@ -24,6 +24,7 @@ var services = map[string][]string{
 	"companion": {"signaling/call"},
 	"cluster":   nil,
 	"dialer":    nil,
+	"load":      {"signaling/client", "signaling/wire"},
 	"web":       nil,
 }
 
@@ -39,7 +40,7 @@ var impure = []string{"net", "net/http", "os", "sync", "sync/atomic", "log", "lo
 
 // onlyIn lists the modules that stay in the packages named.
 var onlyIn = map[string][]string{
-	"github.com/pion/":            {"sfu", "sfu/udp", "sfu/relay", "sfu/sfutest", "turn", "signaling/client"},
+	"github.com/pion/":            {"sfu", "sfu/udp", "sfu/relay", "sfu/sfutest", "turn", "signaling/client", "load"},
 	"github.com/livekit/protocol": {"signaling/wire"},
 	"database/sql":                {"companion/sqlstore", "companion/sqlstore/sqltest"},
 	"github.com/jackc/pgx":        {"companion/sqlstore", "companion/sqlstore/sqltest"},
@@ -207,6 +208,8 @@ func TestImportRules(t *testing.T) {
 		{"signaling/wire/frame.go", "github.com/livekit/protocol/livekit", false},
 		{"turn/server.go", "anytime/sfu/udp", false},
 		{"turn/server.go", "anytime/sfu", true},
+		{"load/participant.go", "anytime/signaling/client", false},
+		{"load/participant.go", "anytime/sfu", true},
 		{"companion/calls.go", "anytime/signaling/call", false},
 		{"companion/calls.go", "anytime/signaling", true},
 		{"companion/calls.go", "database/sql", true},

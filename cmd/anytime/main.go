@@ -2,6 +2,7 @@
 // the companion API and the web app.
 //
 //	anytime serve    run a server
+//	anytime load     load a server with participants and measure what arrives
 //	anytime token    print a room token, to try an SDK against this server
 //	anytime version  print the version
 //
@@ -41,6 +42,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	switch command {
 	case "serve":
 		err = serve(ctx, args, environ, stdout, stderr)
+	case "load":
+		err = runLoad(ctx, args, stdout, stderr)
 	case "token":
 		err = token(args, environ, stdout)
 	case "version", "--version":
@@ -48,7 +51,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case "help", "--help", "-h":
 		fmt.Fprint(stdout, usage)
 	default:
-		err = fmt.Errorf("unknown command %q: try serve, token or version", command)
+		err = fmt.Errorf("unknown command %q: try serve, load, token or version", command)
 	}
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
@@ -62,6 +65,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 const usage = `Anytime lets people talk by name.
 
   anytime serve    run a server (anytime serve --help lists its settings)
+  anytime load     load a server and measure it (anytime load --help lists the settings)
   anytime token    print a room token, to try an SDK against this server
   anytime version  print the version
 `

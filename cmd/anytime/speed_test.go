@@ -261,7 +261,7 @@ func film(camera *client.Publication) (frames <-chan struct{}, asked *atomic.Int
 			case <-tick.C:
 			}
 			frame := append([]byte{0x11, 0, 0}, bytes.Repeat([]byte{0xaa}, 3000)...)
-			if camera.KeyframeRequested() || first {
+			if camera.KeyframeRequested(0) || first {
 				asked.CompareAndSwap(0, time.Now().UnixNano())
 				frame = append([]byte{0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xb4, 0x00}, bytes.Repeat([]byte{0xaa}, 33_000)...)
 			}

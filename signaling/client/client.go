@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"net/url"
 	"sync"
 	"time"
 
+	"github.com/pion/interceptor"
 	"github.com/pion/webrtc/v4"
 
 	"anytime/signaling/wire"
@@ -51,8 +53,13 @@ type Config struct {
 	Eager bool
 	// Codecs registers what the client supports; nil: what Pion does by default.
 	Codecs func(*webrtc.MediaEngine) error
+	// Interceptors registers Pion's interceptors, their feedback and header extensions; nil: what Pion does by default.
+	Interceptors func(*webrtc.MediaEngine, *interceptor.Registry) error
 	// Engine may change Pion's settings, for a virtual network for instance.
 	Engine func(*webrtc.SettingEngine)
+	// Answered, if set, tells which addresses have answered a connectivity check: a path is nominated at once then. It is for
+	// an Engine whose network sees the answers, and spares what Eager costs later on.
+	Answered <-chan netip.AddrPort
 	// OnMessage sees every message of the server before it has an effect, on the reading goroutine.
 	OnMessage func(*wire.SignalResponse)
 	// Seen, if set, is shown each URL before it is dialled, and may refuse it.
@@ -164,6 +171,9 @@ func Join(ctx context.Context, cfg Config) (*Client, error) {
 		},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	if cfg.Answered != nil {
+		c.wg.Go(c.hasten)
+	}
 	if err := c.start(ctx); err != nil {
 		c.Close()
 		if c.needsDual(ctx, err) {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/pion/rtp/codecs"
@@ -49,8 +50,8 @@ type Publication struct {
 	info   *wire.TrackInfo
 	sender *webrtc.RTPSender
 	layers []*webrtc.TrackLocalStaticRTP
-	// keyframe holds a mark while somebody wants a keyframe.
-	keyframe chan struct{}
+	// keyframes hold a mark each while somebody wants a keyframe of a layer.
+	keyframes []chan struct{}
 
 	mu          sync.Mutex
 	packetizers []rtp.Packetizer
@@ -72,7 +73,7 @@ func (c *Client) Publish(ctx context.Context, o PublishOptions) (*Publication, e
 	}
 	video := o.Codec.MimeType != webrtc.MimeTypeOpus
 	id := wire.NewID("track-")
-	p := &Publication{client: c, keyframe: make(chan struct{}, 1)}
+	p := &Publication{client: c}
 	count := max(len(o.Layers), 1)
 	for i := range count {
 		var options []func(*webrtc.TrackLocalStaticRTP)
@@ -84,6 +85,7 @@ func (c *Client) Publish(ctx context.Context, o PublishOptions) (*Publication, e
 			return nil, fmt.Errorf("publish: %w", err)
 		}
 		p.layers = append(p.layers, layer)
+		p.keyframes = append(p.keyframes, make(chan struct{}, 1))
 	}
 	request := &wire.AddTrackRequest{
 		Cid: id, Name: o.Name, Source: o.Source, Muted: o.Muted, Layers: o.Layers, Type: wire.TrackAudio,
@@ -141,7 +143,12 @@ func (c *Client) Publish(ctx context.Context, o PublishOptions) (*Publication, e
 		}
 	}
 	p.readExtensions()
-	c.run(p.readRTCP)
+	c.run(func() { p.readRTCP(0, p.sender.ReadRTCP) })
+	for i, layer := range p.layers[1:] {
+		c.run(func() {
+			p.readRTCP(i+1, func() ([]rtcp.Packet, interceptor.Attributes, error) { return p.sender.ReadSimulcastRTCP(layer.RID()) })
+		})
+	}
 	return p, nil
 }
 
@@ -250,17 +257,18 @@ func (p *Publication) mark(layer int, packet *rtp.Packet) error {
 	return packet.SetExtension(p.ridID, []byte(rids[layer]))
 }
 
-// readRTCP lets Pion's interceptors see the feedback, and notes requests for a keyframe.
-func (p *Publication) readRTCP() {
+// readRTCP lets Pion's interceptors see a layer's feedback, and notes requests for a keyframe.
+func (p *Publication) readRTCP(layer int, read func() ([]rtcp.Packet, interceptor.Attributes, error)) {
 	for {
-		packets, _, err := p.sender.ReadRTCP()
+		packets, _, err := read()
 		if err != nil {
 			return
 		}
 		for _, packet := range packets {
-			if _, ok := packet.(*rtcp.PictureLossIndication); ok {
+			switch packet.(type) {
+			case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:
 				select {
-				case p.keyframe <- struct{}{}:
+				case p.keyframes[layer] <- struct{}{}:
 				default:
 				}
 			}
@@ -268,11 +276,10 @@ func (p *Publication) readRTCP() {
 	}
 }
 
-// KeyframeRequested reports whether a keyframe was asked for (RFC 4585 §6.3.1) since the last call. Of
-// a simulcast track it hears the lowest layer's requests.
-func (p *Publication) KeyframeRequested() bool {
+// KeyframeRequested reports whether a keyframe of a layer was asked for (RFC 4585 §6.3.1, RFC 5104 §4.3.1) since the last call.
+func (p *Publication) KeyframeRequested(layer int) bool {
 	select {
-	case <-p.keyframe:
+	case <-p.keyframes[layer]:
 		return true
 	default:
 		return false
@@ -319,20 +326,25 @@ func (p *Publication) WriteVoice(frame []byte, level uint8, voice bool, duration
 	if err != nil {
 		return err
 	}
-	if voice {
-		level |= 0x80
-	}
 	for _, packet := range packets {
-		if p.levelID != 0 {
-			if err := packet.SetExtension(p.levelID, []byte{level}); err != nil {
-				return err
-			}
-		}
-		if err := p.WriteRTP(0, packet); err != nil {
+		if err := p.WriteVoiceRTP(packet, level, voice); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// WriteVoiceRTP sends a packet of audio as WriteRTP does, with its level as of WriteVoice.
+func (p *Publication) WriteVoiceRTP(packet *rtp.Packet, level uint8, voice bool) error {
+	if voice {
+		level |= 0x80
+	}
+	if p.levelID != 0 {
+		if err := packet.SetExtension(p.levelID, []byte{level}); err != nil {
+			return err
+		}
+	}
+	return p.WriteRTP(0, packet)
 }
 
 func (p *Publication) ticks(layer int, duration time.Duration) uint32 {

@@ -108,6 +108,12 @@ func (t *Track) RequestKeyframe() error {
 	return t.client.subscriber.pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: t.SSRC()}})
 }
 
+// SendFeedback sends RTCP packets to the server on the peer connection that receives, as one compound packet. It fails before
+// that is connected.
+func (c *Client) SendFeedback(packets ...rtcp.Packet) error {
+	return c.subscriber.pc.WriteRTCP(packets)
+}
+
 // Subscribe and Unsubscribe by hand.
 func (c *Client) Subscribe(trackIDs ...string) error { return c.subscription(true, trackIDs) }
 

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"anytime/load"
+)
+
+// TestLoad loads rooms with publishers and subscribers and looks at the report: nothing lost, nothing changed. That nothing is
+// left the rooms see to at their end.
+func TestLoad(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*load.Config)
+	}{
+		{"dual", nil},
+		{"single", func(c *load.Config) { c.Single = true }},
+		{"h264 single in bursts", func(c *load.Config) { c.Codec, c.Single, c.Burst = load.H264, true, true }},
+		{"members", func(c *load.Config) { c.Publishers, c.Subscribers, c.Members = 0, 0, 3 }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newTestRooms(t, unhurried)
+			cfg := load.Config{
+				URL: r.url, Key: roomKey, Secret: roomSecret, Rooms: 1, Publishers: 2, Subscribers: 6, Video: true, Audio: true,
+				WarmUp: 500 * time.Millisecond, Duration: 3 * time.Second, JoinRate: 100,
+			}
+			if test.change != nil {
+				test.change(&cfg)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			var told []load.Progress
+			report, err := load.Run(ctx, cfg, func(p load.Progress) { told = append(told, p) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := report.Err(); err != nil {
+				t.Error(err)
+			}
+			checkReport(t, report, cfg)
+			if len(told) < 2 || told[len(told)-1].Live == nil {
+				t.Errorf("progress was told %d times", len(told))
+			}
+		})
+	}
+}
+
+func checkReport(t *testing.T, r *load.Report, cfg load.Config) {
+	t.Helper()
+	receivers, each := cfg.Subscribers, cfg.Publishers
+	if cfg.Members > 0 {
+		receivers, each = cfg.Members, cfg.Members-1
+	}
+	for name, m := range map[string]load.Media{"video": r.Video, "audio": r.Audio} {
+		if m.Tracks != receivers*each || m.ExpectedTracks != m.Tracks {
+			t.Errorf("%s: %d tracks of %d, want %d", name, m.Tracks, m.ExpectedTracks, receivers*each)
+		}
+		if m.Expected == 0 || m.Lost > 0 || m.Duplicates > 0 {
+			t.Errorf("%s: %d of %d packets were lost, %d came twice", name, m.Lost, m.Expected, m.Duplicates)
+		}
+		if m.Latency.Count == 0 || m.Latency.P50 <= 0 || m.Latency.P50 > 500 || m.Latency.P99 < m.Latency.P50 {
+			t.Errorf("%s: the latency is %+v", name, m.Latency)
+		}
+	}
+	if v := r.Video; v.FramesPerSecond < 20 || v.FramesPerSecond > 33 || v.Kbps < 100 {
+		t.Errorf("video: %.1f frames per second, %.0f kbit/s", v.FramesPerSecond, v.Kbps)
+	}
+	// 50 packets a second of each microphone.
+	if want := 50 * r.Seconds * float64(receivers*each); float64(r.Audio.Received) < want*0.8 || float64(r.Audio.Received) > want*1.2 {
+		t.Errorf("audio: %d packets in %.1f s, want about %.0f", r.Audio.Received, r.Seconds, want)
+	}
+	if c := r.Content; c.Checked < r.Audio.Received/2 || c.Wrong > 0 || c.Locked > 0 {
+		t.Errorf("content: %+v", c)
+	}
+	if r.Join.Count != uint64(r.Participants) || r.Join.P50 <= 0 {
+		t.Errorf("join: %+v", r.Join)
+	}
+	if cfg.Members == 0 && r.Keyframe.Count != uint64(receivers) {
+		t.Errorf("first keyframes: %+v, want %d", r.Keyframe, receivers)
+	}
+	if !strings.Contains(r.SRTP, "GCM") {
+		t.Errorf("SRTP uses %q", r.SRTP)
+	}
+}
+
+// TestLoadCommand runs the subcommand: Ctrl-C ends it with a report, and what can't be run is explained.
+func TestLoadCommand(t *testing.T) {
+	r := newTestRooms(t, unhurried)
+	file := filepath.Join(t.TempDir(), "report.json")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // stands for Ctrl-C
+	defer cancel()
+	var stdout, stderr bytes.Buffer
+	code := run(ctx, []string{
+		"load", "--url", r.url, "--api-key", roomKey, "--api-secret", roomSecret, "--preset", "a", "--subscribers", "2", "--audio",
+		"--warm-up", "500ms", "--duration", "1h", "--join-rate", "100", "--json", file, "--server-pid", "0",
+	}, nil, &stdout, &stderr)
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, &stderr)
+	}
+	for _, want := range []string{"measuring", "3 of 3", "interrupted", "2 of 2 tracks", "latency"} {
+		if !strings.Contains(stdout.String(), want) {
+			t.Errorf("the output lacks %q:\n%s", want, &stdout)
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report load.Report
+	if err := json.Unmarshal(text, &report); err != nil || !report.Interrupted || report.Received == 0 || report.Audio.ExpectedTracks != 2 {
+		t.Errorf("%v: %s", err, text)
+	}
+
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--api-key", "nobody", "--api-secret", "nothing", "--preset", "a", "--url", r.url}, "the server refused the token"},
+		{[]string{"--api-key", roomKey, "--api-secret", roomSecret, "--preset", "e"}, "expected a, b, c or d"},
+		{[]string{"--api-key", roomKey, "--api-secret", roomSecret}, "nobody sends"},
+		{[]string{"--preset", "a", "--data", t.TempDir()}, "--api-key"},
+		{[]string{"--nothing"}, "anytime load --help"},
+		{[]string{"a"}, "unexpected argument"},
+	} {
+		stderr.Reset()
+		if code := run(t.Context(), append([]string{"load"}, test.args...), nil, &stdout, &stderr); code != 1 || !strings.Contains(stderr.String(), test.want) {
+			t.Errorf("load %v: exit code %d, %s; want %q", test.args, code, &stderr, test.want)
+		}
+	}
+	stdout.Reset()
+	if code := run(t.Context(), []string{"load", "--help"}, nil, &stdout, &stderr); code != 0 || !strings.Contains(stdout.String(), "warm-up") {
+		t.Errorf("help: exit code %d, %s", code, &stdout)
+	}
+}
