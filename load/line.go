@@ -22,7 +22,7 @@ const (
 	receiveBuffer = 1 << 20
 	// nap is how long media may gather in the kernel, which notes when it came, before it is read: a wake-up for each packet
 	// would cost more than all else.
-	nap = 4 * time.Millisecond
+	nap = 8 * time.Millisecond
 	// forPion bounds the datagrams that wait for Pion.
 	forPion = 128
 )

@@ -41,6 +41,9 @@ type participant struct {
 	stop   context.CancelFunc // of its publisher
 }
 
+// headStart is how long publishers send before subscribers join.
+const headStart = 1500 * time.Millisecond
+
 // tokenLife is how long a token may be used to join.
 const tokenLife = 5 * time.Minute
 
@@ -77,7 +80,9 @@ func (g *generator) joinAll(ctx context.Context) error {
 			}
 		}
 		if i == senders {
-			under.Wait() // who joins later finds what is sent
+			// Who joins later finds what is sent, and servers that have just asked for keyframes ask again.
+			under.Wait()
+			pause(ctx, headStart)
 		}
 		if ctx.Err() != nil {
 			return nil
