@@ -56,7 +56,7 @@ func (g *generator) joinAll(ctx context.Context) error {
 			for room := range g.cfg.Rooms {
 				list = append(list, &participant{
 					load: g, room: g.cfg.Room + "-" + strconv.Itoa(room+1), identity: fmt.Sprintf("%s-%d", role, i+1),
-					number: uint16(len(list)), publishes: publishes, subscribes: subscribes, answered: make(chan netip.AddrPort, 4),
+					number: uint16(len(list) & 0x3fff), publishes: publishes, subscribes: subscribes, answered: make(chan netip.AddrPort, 4),
 				})
 			}
 		}

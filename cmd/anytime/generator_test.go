@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -90,23 +91,38 @@ func checkReport(t *testing.T, r *load.Report, cfg load.Config) {
 	}
 }
 
+// interrupting is an output that interrupts, as Ctrl-C does, once it says something.
+type interrupting struct {
+	bytes.Buffer
+	at        *regexp.Regexp
+	interrupt func()
+}
+
+func (w *interrupting) Write(b []byte) (int, error) {
+	if w.at.Match(b) {
+		w.interrupt()
+	}
+	return w.Buffer.Write(b)
+}
+
 // TestLoadCommand runs the subcommand: Ctrl-C ends it with a report, and what can't be run is explained.
 func TestLoadCommand(t *testing.T) {
 	r := newTestRooms(t, unhurried)
 	file := filepath.Join(t.TempDir(), "report.json")
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // stands for Ctrl-C
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	var stdout, stderr bytes.Buffer
+	stdout := interrupting{at: regexp.MustCompile(`measuring +[1-9]`), interrupt: cancel} // when some of it is over
+	var stderr bytes.Buffer
 	code := run(ctx, []string{
 		"load", "--url", r.url, "--api-key", roomKey, "--api-secret", roomSecret, "--preset", "a", "--subscribers", "2", "--audio",
-		"--warm-up", "500ms", "--duration", "1h", "--join-rate", "100", "--json", file, "--server-pid", "0",
+		"--warm-up", "500ms", "--duration", "30s", "--join-rate", "100", "--json", file, "--server-pid", "0",
 	}, nil, &stdout, &stderr)
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, &stderr)
 	}
 	for _, want := range []string{"measuring", "3 of 3", "interrupted", "2 of 2 tracks", "latency"} {
 		if !strings.Contains(stdout.String(), want) {
-			t.Errorf("the output lacks %q:\n%s", want, &stdout)
+			t.Errorf("the output lacks %q:\n%s", want, stdout.String())
 		}
 	}
 	text, err := os.ReadFile(file)
@@ -136,6 +152,6 @@ func TestLoadCommand(t *testing.T) {
 	}
 	stdout.Reset()
 	if code := run(t.Context(), []string{"load", "--help"}, nil, &stdout, &stderr); code != 0 || !strings.Contains(stdout.String(), "warm-up") {
-		t.Errorf("help: exit code %d, %s", code, &stdout)
+		t.Errorf("help: exit code %d, %s", code, stdout.String())
 	}
 }
