@@ -15,6 +15,8 @@ type description struct {
 	repairs map[uint32]uint32
 	// transportCC is the id of the header extension that numbers packets for feedback; 0: none.
 	transportCC uint8
+	// remb: the server takes a receiver's estimate of the bitrate (draft-alvestrand-rmcat-remb).
+	remb bool
 }
 
 // payload is what a payload type stands for.
@@ -45,6 +47,8 @@ func describe(sdp string) *description {
 			if err == nil && err2 == nil {
 				d.payloads[uint8(pt)] = payload{codec, uint32(hz)}
 			}
+		case "a=rtcp-fb":
+			d.remb = d.remb || strings.HasSuffix(value, " goog-remb")
 		case "a=extmap":
 			number, uri, _ := strings.Cut(value, " ")
 			number, _, _ = strings.Cut(number, "/")

@@ -16,6 +16,7 @@ import (
 	"github.com/pion/interceptor"
 	"github.com/pion/interceptor/pkg/nack"
 	"github.com/pion/interceptor/pkg/report"
+	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 
 	"anytime/signaling/client"
@@ -196,8 +197,12 @@ func (p *participant) settings(e *webrtc.SettingEngine, local *network) {
 // side's feedback comes from [receiver], but is announced here.
 func interceptors(media *webrtc.MediaEngine, registry *interceptor.Registry) error {
 	for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeVideo, webrtc.RTPCodecTypeAudio} {
+		if err := media.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.ABSSendTimeURI}, kind); err != nil {
+			return err
+		}
 		media.RegisterFeedback(webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC}, kind)
 	}
+	media.RegisterFeedback(webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBGoogREMB}, webrtc.RTPCodecTypeVideo)
 	media.RegisterFeedback(webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBNACK}, webrtc.RTPCodecTypeVideo)
 	media.RegisterFeedback(webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBNACK, Parameter: "pli"}, webrtc.RTPCodecTypeVideo)
 	media.RegisterFeedback(webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBCCM, Parameter: "fir"}, webrtc.RTPCodecTypeVideo)
@@ -216,11 +221,11 @@ func interceptors(media *webrtc.MediaEngine, registry *interceptor.Registry) err
 
 // message looks for the description of what the server sends.
 func (p *participant) message(m *wire.SignalResponse) {
-	if sdp := m.GetAnswer().GetSdp(); p.load.cfg.Single && sdp != "" {
-		p.description.Store(describe(sdp))
+	if text := m.GetAnswer().GetSdp(); p.load.cfg.Single && text != "" {
+		p.description.Store(describe(text))
 	}
-	if sdp := m.GetOffer().GetSdp(); !p.load.cfg.Single && sdp != "" {
-		p.description.Store(describe(sdp))
+	if text := m.GetOffer().GetSdp(); !p.load.cfg.Single && text != "" {
+		p.description.Store(describe(text))
 	}
 }
 

@@ -68,7 +68,7 @@ func (p *publisher) publish(ctx context.Context, c *client.Client) error {
 	cfg := &p.load.cfg
 	var err error
 	if cfg.Audio {
-		p.microphone, err = c.Publish(ctx, client.PublishOptions{Codec: client.Opus, Source: wire.SourceMicrophone, Name: "microphone"})
+		p.microphone, err = c.Publish(ctx, client.PublishOptions{Codec: client.Opus, Source: wire.SourceMicrophone, Name: "microphone", Own: true})
 		if err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (p *publisher) publish(ctx context.Context, c *client.Client) error {
 	if !cfg.Video {
 		return nil
 	}
-	options := client.PublishOptions{Codec: client.VP8, Source: wire.SourceCamera, Name: "camera"}
+	options := client.PublishOptions{Codec: client.VP8, Source: wire.SourceCamera, Name: "camera", Own: true}
 	if cfg.Codec == H264 {
 		options.Codec = client.H264
 	}

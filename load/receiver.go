@@ -24,6 +24,9 @@ const (
 	keyframePatience, keyframeRetry = 200 * time.Millisecond, 500 * time.Millisecond
 	// sampled: one in so many packets of video is decrypted and checked. Audio is always.
 	sampled = 16
+	// roomy is the least that a path is said to take, in bits per second, where the server asks. maxEstimated bounds the streams
+	// that one estimate names: 255 have room in it.
+	roomy, maxEstimated = 10e6, 250
 	// maxStreams bounds the streams of one receiver.
 	maxStreams = 4096
 )
@@ -69,6 +72,10 @@ type receiver struct {
 	told      time.Duration
 	reported  time.Duration
 	sequences []uint16
+
+	numbered bool    // the server numbers packets for transport-wide feedback
+	weighed  uint64  // bytes at the last report
+	most     float64 // bits per second
 }
 
 // incoming is a stream and what its feedback needs.
@@ -183,6 +190,7 @@ func (r *receiver) rtp(b []byte, at time.Duration, keys func() *srtp.Context) {
 	r.packets++
 	in.counts.Bytes += uint64(len(b))
 	if h.numbered {
+		r.numbered = true
 		r.recorder.Record(h.ssrc, h.number, at.Microseconds())
 	}
 	var flags uint8
@@ -342,6 +350,7 @@ func (r *receiver) feedback(now time.Duration) (out []rtcp.Packet) {
 	}
 	if now-r.reported >= reportEvery {
 		out = r.reports(out, now)
+		out = r.estimate(out, now)
 		r.reported = now
 	}
 	for _, in := range r.order {
@@ -394,6 +403,29 @@ func (r *receiver) reports(out []rtcp.Packet, now time.Duration) []rtcp.Packet {
 		out = append(out, &rtcp.ReceiverReport{SSRC: r.ssrc, Reports: blocks[:n]})
 		blocks = blocks[n:]
 	}
+	return out
+}
+
+// estimate appends a receiver's estimate, where the server asks for it and doesn't number its packets for an estimate of its
+// own. We have none: the path is said to take half as much again as the most that came in any second, and roomy at least.
+func (r *receiver) estimate(out []rtcp.Packet, now time.Duration) []rtcp.Packet {
+	d := r.describe()
+	if r.numbered || d == nil || !d.remb {
+		return out
+	}
+	var total uint64
+	var ssrcs []uint32
+	for _, in := range r.order {
+		total += in.counts.Bytes
+		if !in.isRepair && len(ssrcs) < maxEstimated {
+			ssrcs = append(ssrcs, in.ssrc)
+		}
+	}
+	if seconds := (now - r.reported).Seconds(); r.reported > 0 && len(ssrcs) > 0 {
+		r.most = max(r.most, float64(total-r.weighed)*8/seconds)
+		out = append(out, &rtcp.ReceiverEstimatedMaximumBitrate{SenderSSRC: r.ssrc, Bitrate: float32(max(1.5*r.most, roomy)), SSRCs: ssrcs})
+	}
+	r.weighed = total
 	return out
 }
 

@@ -181,11 +181,11 @@ func TestHistogram(t *testing.T) {
 func TestDescribe(t *testing.T) {
 	d := describe("v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96 97\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\na=rtpmap:300 no/1\r\n" +
 		"a=extmap:5 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n" +
-		"a=ssrc-group:FID 11 22\r\na=ssrc-group:SIM 1 2 3\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:\r\na=extmap\r\n")
+		"a=rtcp-fb:96 goog-remb\r\na=ssrc-group:FID 11 22\r\na=ssrc-group:SIM 1 2 3\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:\r\na=extmap\r\n")
 	if d.payloads[96] != (payload{VP8, 90000}) || d.payloads[97] != (payload{rtx, 90000}) || d.payloads[111] != (payload{opus, 48000}) || len(d.payloads) != 3 {
 		t.Errorf("payload types %v", d.payloads)
 	}
-	if d.transportCC != 5 || len(d.repairs) != 1 || d.repairs[22] != 11 {
+	if d.transportCC != 5 || !d.remb || len(d.repairs) != 1 || d.repairs[22] != 11 {
 		t.Errorf("extension %d, repairs %v", d.transportCC, d.repairs)
 	}
 }

@@ -39,6 +39,8 @@ type PublishOptions struct {
 	Backups []webrtc.RTPCodecCapability
 	// Of is the id of a published track that this is a further codec of.
 	Of string
+	// Own gives the track a section of its own, as browsers do. Otherwise Pion takes one that only receives, if there is one.
+	Own bool
 	// CID, when set, is announced instead of the track's own id, as clients do whose session
 	// description carries another one.
 	CID string
@@ -121,7 +123,7 @@ func (c *Client) Publish(ctx context.Context, o PublishOptions) (*Publication, e
 			return nil, fmt.Errorf("publish: %w", err)
 		}
 	}
-	if p.sender, err = c.publisher.pc.AddTrack(p.layers[0]); err != nil {
+	if p.sender, err = c.sender(p.layers[0], o.Own); err != nil {
 		return nil, fmt.Errorf("publish: %w", err)
 	}
 	if video {
@@ -150,6 +152,18 @@ func (c *Client) Publish(ctx context.Context, o PublishOptions) (*Publication, e
 		})
 	}
 	return p, nil
+}
+
+// sender adds a track to the publisher.
+func (c *Client) sender(track webrtc.TrackLocal, own bool) (*webrtc.RTPSender, error) {
+	if !own {
+		return c.publisher.pc.AddTrack(track)
+	}
+	t, err := c.publisher.pc.AddTransceiverFromTrack(track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+	if err != nil {
+		return nil, err
+	}
+	return t.Sender(), nil
 }
 
 // codecName is what the contract calls a codec: "vp8".
