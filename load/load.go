@@ -138,6 +138,7 @@ type generator struct {
 	local    netip.Addr
 	secrets  secrets
 	sent     atomic.Uint64 // packets of all publishers
+	late     atomic.Uint64 // frames that left late
 	profile  atomic.Value  // of SRTP, a string
 
 	work sync.WaitGroup // readers of lines and publishers

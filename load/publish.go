@@ -28,6 +28,8 @@ const (
 	audioBitrate = 32_000
 	// behind is how late a publisher may be before it leaves out what it missed.
 	behind = time.Second
+	// lateFrame is how late a frame may begin before it says that the generator is short of CPU.
+	lateFrame = 50 * time.Millisecond
 )
 
 // publisher sends one participant's media.
@@ -110,6 +112,9 @@ func (p *publisher) send(ctx context.Context) error {
 			nextVoice = after(nextVoice, audioFrame, at)
 		}
 		if p.camera != nil && at >= nextFrame && p.shown == len(p.plan) {
+			if at-nextFrame > lateFrame {
+				p.load.late.Add(1)
+			}
 			p.look(nextFrame, interval, first)
 			first = false
 			nextFrame = after(nextFrame, interval, at)

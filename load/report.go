@@ -17,7 +17,8 @@ type Usage struct {
 // totals are all sums at one moment.
 type totals struct {
 	at                         time.Duration
-	sent, packets, dropped     uint64
+	sent, late                 uint64
+	packets, dropped           uint64
 	video, audio               Counts
 	videoTracks, audioTracks   int
 	content                    Content
@@ -33,7 +34,7 @@ func (g *generator) sum() totals {
 	g.mu.Lock()
 	list := g.participants
 	g.mu.Unlock()
-	t := totals{at: g.now(), sent: g.sent.Load(), own: ownUsage()}
+	t := totals{at: g.now(), sent: g.sent.Load(), late: g.late.Load(), own: ownUsage()}
 	if g.cfg.ServerPID > 0 {
 		t.server, t.serverError = usageOf(g.cfg.ServerPID)
 	}
@@ -74,7 +75,10 @@ type Report struct {
 	Video            Media   `json:"video"`
 	Audio            Media   `json:"audio"`
 	// Dropped by the generator's own sockets because it was too slow: no fault of the server's.
-	Dropped uint64  `json:"dropped_by_generator"`
+	Dropped uint64 `json:"dropped_by_generator"`
+	// Late are the frames that left a publisher more than 50 ms late, for the same reason: freezes and latency then say little
+	// of the server.
+	Late    uint64  `json:"late_by_generator"`
 	Content Content `json:"content"`
 	// Wrong tells of the first wrong content.
 	Wrong string `json:"wrong,omitempty"`
@@ -152,7 +156,7 @@ func (g *generator) report(end, began totals) *Report {
 	seconds := (end.at - began.at).Seconds()
 	r := &Report{
 		Participants: g.all(), Joined: g.joined, FailedJoins: len(g.failures), Seconds: seconds,
-		Sent: end.sent - began.sent, Received: end.packets - began.packets, Dropped: end.dropped - began.dropped,
+		Sent: end.sent - began.sent, Received: end.packets - began.packets, Dropped: end.dropped - began.dropped, Late: end.late - began.late,
 		Join: spread(&end.joins), Keyframe: spread(&end.keyframes),
 	}
 	for _, err := range g.failures[:min(len(g.failures), maxFailures)] {
@@ -234,6 +238,9 @@ func (r *Report) Write(w io.Writer) error {
 	line("content", "%d packets checked, %d wrong, %d not ours, %d not decrypted; %s", r.Content.Checked, r.Content.Wrong, r.Content.Foreign, r.Content.Locked, r.SRTP)
 	if r.Dropped > 0 {
 		line("dropped", "%d packets by this machine's own sockets: the generator is too slow, so the loss says nothing of the server", r.Dropped)
+	}
+	if r.Late > 0 {
+		line("late", "%d frames left their publishers more than 50 ms late: this machine is too busy, so freezes and latency say little of the server", r.Late)
 	}
 	if s := r.Server; s != nil {
 		line("server", "%.2f cores (%.2f user, %.2f system), %.2f µs per packet received, %.0f MB, %d threads", s.UserCores+s.SystemCores, s.UserCores, s.SystemCores, s.PerPacket, float64(s.Memory)/1e6, s.Threads)

@@ -66,15 +66,15 @@ func checkReport(t *testing.T, r *load.Report, cfg load.Config) {
 		if m.Expected == 0 || m.Lost > 0 || m.Duplicates > 0 {
 			t.Errorf("%s: %d of %d packets were lost, %d came twice", name, m.Lost, m.Expected, m.Duplicates)
 		}
-		if m.Latency.Count == 0 || m.Latency.P50 <= 0 || m.Latency.P50 > 500 || m.Latency.P99 < m.Latency.P50 {
+		if m.Latency.Count == 0 || m.Latency.P50 <= 0 || m.Latency.P50 > 2000 || m.Latency.P99 < m.Latency.P50 {
 			t.Errorf("%s: the latency is %+v", name, m.Latency)
 		}
 	}
-	if v := r.Video; v.FramesPerSecond < 20 || v.FramesPerSecond > 33 || v.Kbps < 100 {
+	if v := r.Video; v.FramesPerSecond < 15 || v.FramesPerSecond > 40 || v.Kbps < 100 {
 		t.Errorf("video: %.1f frames per second, %.0f kbit/s", v.FramesPerSecond, v.Kbps)
 	}
 	// 50 packets a second of each microphone.
-	if want := 50 * r.Seconds * float64(receivers*each); float64(r.Audio.Received) < want*0.8 || float64(r.Audio.Received) > want*1.2 {
+	if want := 50 * r.Seconds * float64(receivers*each); float64(r.Audio.Received) < want*0.6 || float64(r.Audio.Received) > want*1.4 {
 		t.Errorf("audio: %d packets in %.1f s, want about %.0f", r.Audio.Received, r.Seconds, want)
 	}
 	if c := r.Content; c.Checked < r.Audio.Received/2 || c.Wrong > 0 || c.Locked > 0 {
