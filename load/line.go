@@ -66,10 +66,10 @@ func newLine(network string, of *participant) (*line, error) {
 	_ = conn.SetReadBuffer(receiveBuffer) // the kernel may grant less
 	l := &line{UDPConn: conn, of: of, rest: make(chan datagram, forPion), closed: make(chan struct{})}
 	l.take = newReceiver(of.load.run, of.load.interval, of.description.Load)
-	if err := prepare(conn); err == nil {
+	if err = prepare(conn); err == nil {
 		l.reader, err = newReader(conn)
 	}
-	if err != nil || l.reader == nil {
+	if err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("open a socket for media: %w", err)
 	}
