@@ -118,14 +118,6 @@ func script(p *Port, errnos ...syscall.Errno) *scripted {
 	return s
 }
 
-func repeated(errno syscall.Errno, n int) []syscall.Errno {
-	out := make([]syscall.Errno, n)
-	for i := range out {
-		out[i] = errno
-	}
-	return out
-}
-
 // segmenting is a port that sends segmented runs, whatever this kernel can do: the tests' errors come before it.
 func segmenting(t *testing.T, log *slog.Logger) *Port {
 	p := open(t, "segmented", Config{Sockets: 1, Log: log})
