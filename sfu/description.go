@@ -197,8 +197,9 @@ func parseSection(m *sdp.MediaDescription, session string, candidates *int) (sec
 	if (!ok || mid == "") && !s.rejected {
 		return s, refuse("media section without mid")
 	}
-	if len(mid) > maxMid || strings.ContainsAny(mid, " \t") {
-		return s, refuse("mid of %d bytes, at most %d without blanks are taken", len(mid), maxMid)
+	// RFC 5888 section 4 has a token. A carriage return within would not survive being written again.
+	if len(mid) > maxMid || strings.ContainsFunc(mid, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return s, refuse("mid of %d bytes: at most %d are taken, of visible ASCII characters", len(mid), maxMid)
 	}
 	s.mid = mid
 	dir := direction(m.Attributes)

@@ -135,6 +135,7 @@ func TestReceivingSectionsBeginToSend(t *testing.T) {
 func FuzzLean(f *testing.F) {
 	f.Add(leanOffer)
 	f.Add(chromeOffer)
+	f.Add(strings.Replace(chromeOffer, "a=mid:2\r\n", "a=mid:2\r2\r\n", 1))
 	f.Fuzz(func(t *testing.T, text string) {
 		before, err := parseDescription(text)
 		if err != nil {
