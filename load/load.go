@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"net/netip"
 )
 
 // Config says what to load and how.
@@ -151,7 +150,6 @@ type generator struct {
 	began        totals        // when the measuring began
 	since        time.Duration // when that was
 	until        time.Duration // when it shall end
-	stopped      bool
 }
 
 // now is the generator's monotonic clock.
@@ -290,7 +288,6 @@ func (g *generator) all() int {
 func (g *generator) close(cancel context.CancelFunc) {
 	cancel() // publishers stop
 	g.mu.Lock()
-	g.stopped = true
 	list := g.participants
 	g.mu.Unlock()
 	var leaving sync.WaitGroup

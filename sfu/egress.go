@@ -142,8 +142,6 @@ type EgressStats struct {
 	Padding, PaddingBytes uint64
 	// Waiting and WaitingBytes are in the queue now, in packets and bytes on the wire.
 	Waiting, WaitingBytes int
-	// Again counts packets that left a second time under the same transport-wide number.
-	Again uint64
 	// RunLengths[n] counts runs of n+1 segments.
 	RunLengths [maxRun]uint64
 }
@@ -380,7 +378,6 @@ func (e *egress) flush(now time.Duration) {
 		s := e.run[i]
 		if s.again {
 			s.write(s.number, s.abs)
-			e.stats.Again++
 		} else {
 			// draft-holmer-rmcat-transport-wide-cc-extensions-01 section 2: one counter for all packets of the transport. Where
 			// RFC 8888 reports on them it goes on too, though nobody reads it.

@@ -73,7 +73,7 @@ type Estimate struct {
 	Limited bool
 }
 
-// Counts are of what was wrong with feedback.
+// Counts are of what feedback told, and of what was wrong with it.
 type Counts struct {
 	// Received and Lost are packets by their fate: one that comes after it was called lost is no longer lost, and of one that left
 	// again the first counts, which was lost.
