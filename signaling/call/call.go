@@ -294,8 +294,8 @@ func (p *Person) check(s State) error {
 		return fmt.Errorf("%s without an outcome", p.State)
 	case !p.Over() && p.Outcome != NoOutcome && !p.Silent:
 		return fmt.Errorf("%s with the outcome %q", p.State, p.Outcome)
-	case p.Over() && p.EndedAt.IsZero():
-		return fmt.Errorf("%s without a time", p.State)
+	case (p.Outcome == NoOutcome) != p.EndedAt.IsZero():
+		return fmt.Errorf("%s with an outcome but no time of it, or the time without an outcome", p.State)
 	case joined && p.Device == "":
 		return errors.New("joined without a device")
 	case joined && p.Link != Connecting && p.Link != Connected && p.Link != Lost:
