@@ -410,15 +410,15 @@ func TestAPIChangesParticipants(t *testing.T) {
 		t.Errorf("ann is now %v", &info)
 	}
 	ann.until("the end of her track", func(m *wire.SignalResponse) bool { return m.GetTrackUnpublished().GetTrackSid() == video.Sid })
-	// A client that took no notice, and lists the track when it resumes, is told again.
-	ann.send(&wire.SignalRequest{Message: &wire.RequestSyncState{SyncState: &wire.SyncState{
-		PublishTracks: []*wire.TrackPublishedResponse{{Track: &wire.TrackInfo{Sid: video.Sid}}},
-	}}})
 	fresh := ann.until("a token", func(m *wire.SignalResponse) bool { return m.GetRefreshToken() != "" }).GetRefreshToken()
 	claims, err := wire.Verify(fresh, testKeys)
 	if err != nil || claims.Name != "Ann" || claims.Metadata != "m" || claims.Video.MayPublish() || !claims.Video.MayUpdateOwnMetadata() || len(claims.Video.CanPublishSources) != 1 {
 		t.Errorf("the new token says %+v, %v", claims, err)
 	}
+	// A client that took no notice, and lists the track when it resumes, is told again.
+	ann.send(&wire.SignalRequest{Message: &wire.RequestSyncState{SyncState: &wire.SyncState{
+		PublishTracks: []*wire.TrackPublishedResponse{{Track: &wire.TrackInfo{Sid: video.Sid}}},
+	}}})
 	ann.until("the end of her track again", func(m *wire.SignalResponse) bool { return m.GetTrackUnpublished().GetTrackSid() == video.Sid })
 	bob.update("ann", func(p *wire.ParticipantInfo) bool { return p.Name == "Ann" && len(p.Tracks) == 0 })
 	// Empty fields change nothing, "" deletes an attribute.
