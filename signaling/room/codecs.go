@@ -44,7 +44,7 @@ func (r *Room) AddCodec(now time.Time, id, trackID string, c Codec) ([]Effect, e
 	i := slices.IndexFunc(t.Codecs, c.same)
 	switch {
 	case i >= 0 && t.Codecs[i].CID == c.CID && !t.Codecs[i].Started && i > 0:
-		r.answerAddCodec(t, c.CID)
+		r.answerAdd(t, c.CID)
 		return r.take(now), nil
 	case i >= 0 && (t.Codecs[i].CID != "" || t.Codecs[i].Started):
 		return nil, refuse(Invalid, "this track has that codec already")
@@ -58,19 +58,12 @@ func (r *Room) AddCodec(now time.Time, id, trackID string, c Codec) ([]Effect, e
 		t.dynacast.grow(len(t.Codecs))
 	}
 	t.Codecs[i].CID, t.Codecs[i].Layers = c.CID, slices.Clone(c.Layers)
-	r.answerAddCodec(t, c.CID)
+	r.answerAdd(t, c.CID)
 	r.emit(PublishCodec{Owner: p.ID, TrackID: trackID, Codec: t.Track.clone().Codecs[i]})
 	if t.started {
 		r.changed(p)
 	}
 	return r.take(now), nil
-}
-
-// answerAddCodec tells the publisher; like answerAddTrack.
-func (r *Room) answerAddCodec(t *track, cid string) {
-	if t.owner.attached {
-		r.emit(SendTrackPublished{To: t.owner.ID, CID: cid, Track: t.Track.clone()})
-	}
 }
 
 // announces reports whether one of the participant's tracks or codecs has the cid.

@@ -64,7 +64,7 @@ func (r *Room) Resume(now time.Time, id, identity string) (effects []Effect, ok 
 	// the repetition.
 	for _, t := range p.tracks {
 		if !t.started {
-			r.emit(SendTrackPublished{To: p.ID, CID: t.CID, Track: t.Track.clone()})
+			r.answerAdd(t, t.CID)
 		}
 		// The wish that it mutes may have been lost too; its client would take the update's word for a
 		// mistake and correct it.
@@ -73,7 +73,7 @@ func (r *Room) Resume(now time.Time, id, identity string) (effects []Effect, ok 
 		}
 		for i, c := range t.Codecs {
 			if i > 0 && c.CID != "" && !c.Started {
-				r.emit(SendTrackPublished{To: p.ID, CID: c.CID, Track: t.Track.clone()})
+				r.answerAdd(t, c.CID)
 			}
 		}
 		r.tellLayers(t)

@@ -33,7 +33,7 @@ func (r *Room) AddTrack(now time.Time, id string, t Track) ([]Effect, error) {
 	}
 	for _, known := range p.tracks {
 		if known.CID == t.CID && !known.started {
-			r.answerAddTrack(known)
+			r.answerAdd(known, known.CID)
 			return r.take(now), nil
 		}
 	}
@@ -50,15 +50,16 @@ func (r *Room) AddTrack(now time.Time, id string, t Track) ([]Effect, error) {
 	}
 	p.tracks = append(p.tracks, rec)
 	r.tracks[t.ID] = rec
-	r.answerAddTrack(rec)
+	r.answerAdd(rec, rec.CID)
 	r.emit(PublishTrack{Track: rec.Track.clone()})
 	return r.take(now), nil
 }
 
-// answerAddTrack tells the publisher; Resume tells it again when there is nobody to tell now.
-func (r *Room) answerAddTrack(t *track) {
+// answerAdd tells the publisher that its track, or the codec of it with that cid, is known; Resume tells it again when there is
+// nobody to tell now.
+func (r *Room) answerAdd(t *track, cid string) {
 	if t.owner.attached {
-		r.emit(SendTrackPublished{To: t.owner.ID, CID: t.CID, Track: t.Track.clone()})
+		r.emit(SendTrackPublished{To: t.owner.ID, CID: cid, Track: t.Track.clone()})
 	}
 }
 
