@@ -12,7 +12,7 @@ const anna = (change: Partial<Other> = {}): Other => ({
   identity: "anna", quality: "good", up: link({ path: null }), rttMs: 30, loss: 0, jitterMs: 4, bitrateBps: 1_500_000, camera: receiving(), screen: null, ...change,
 });
 const call = (change: Partial<Measured> = {}): Measured => ({
-  quality: "good", rttMs: 30, network: null, up: link(), down: link(), camera: sending(), screen: null, others: [anna()], ...change,
+  seconds: 10, quality: "good", rttMs: 30, network: null, up: link(), down: link(), camera: sending(), screen: null, others: [anna()], ...change,
 });
 const names: Record<string, string> = { anna: "Anna", ben: "Ben" };
 const say = (m: Measured): string[] => diagnose(m, (id) => names[id] ?? id).map((f) => `${f.what} ${f.advice}`);
@@ -62,6 +62,8 @@ describe("what is wrong, in sentences", () => {
     ["another's jitter", call({ others: [anna({ up: link({ jitterMs: 55 }) })] }), ["Anna’s connection is uneven: what they send comes up to 55 ms late. It isn’t your network. They could move closer to their router, or use a cable."]],
     ["the processor can't encode", call({ camera: sending({ cpuLimited: 0.7 }) }), ["Your device is too busy to send a good picture. Close other programs and browser tabs, or turn off effects of your camera."]],
     ["it was busy for a moment", call({ camera: sending({ cpuLimited: 0.3 }) }), []],
+    ["it is busy, but was watched only for a moment", call({ seconds: 2, camera: sending({ cpuLimited: 1 }) }), []],
+    ["the sender has begun low, as senders do", call({ seconds: 4, up: link({ availableBps: 182_000 }), camera: sending({ bandwidthLimited: 1 }) }), []],
     ["the processor can't decode", call({ others: [anna({ camera: receiving({ dropped: 0.3, freezes: 5 }) })] }), ["Your device is too busy to show the others smoothly. Close other programs and browser tabs, or make this window smaller."]],
     [
       "a slow upload",

@@ -33,8 +33,9 @@ const jitterBound = 50;
 const deviceDelay = 60;
 /** A jitter buffer holds about twice the jitter. */
 const bufferDepth = 2;
-/** A limit that held for half of the time is the limit. */
+/** A limit that held for half of the time is the limit, once it has held for some seconds: at the start, senders begin low and climb. */
 const mostly = 0.5;
+const limitHolds = 5;
 
 export function lossImpairment(loss: number): number {
   const percent = 100 * Math.min(Math.max(loss, 0), 1);
@@ -91,14 +92,15 @@ function ownFindings(m: Measured, name: (identity: string) => string): Finding[]
     add("delay", delayImpairment(delay.ms), `Your connection is slow: it takes ${seconds(delay.ms)} until ${name(delay.other.identity)} hears you.`, "A VPN or a mobile network can cause this: try without it. Short pauses help not to talk at the same time.");
   }
   const sends = [m.camera, m.screen].filter((s) => s !== null);
-  if (sends.some((s) => s.cpuLimited >= mostly)) {
+  const limits = (share: number): boolean => share >= mostly && share * m.seconds >= limitHolds;
+  if (sends.some((s) => limits(s.cpuLimited))) {
     add("cpu-send", 25, "Your device is too busy to send a good picture.", "Close other programs and browser tabs, or turn off effects of your camera.");
   }
   const busy = (o: Other): boolean => [o.camera, o.screen].some((v) => v !== null && tooBusy(v, down || lossy(o.up)));
   if (m.others.some(busy)) {
     add("cpu-receive", 24, "Your device is too busy to show the others smoothly.", "Close other programs and browser tabs, or make this window smaller.");
   }
-  if (!up && sends.some((s) => s.bandwidthLimited >= mostly)) {
+  if (!up && sends.some((s) => limits(s.bandwidthLimited))) {
     const rate = m.up.availableBps;
     const little = rate !== null && rate < 500_000;
     add("bandwidth-up", little ? 20 : 12, rate === null ? "Your upload is too slow for a sharp picture." : `Your upload is too slow for a sharp picture: it takes ${bitrate(rate)}.`, `Pause uploads and backups on this network${little ? ", or turn your camera off: your voice goes first" : ""}.`);

@@ -37,7 +37,7 @@ describe("two samples of the browser", () => {
     expect(m.up).toEqual({ loss: 0.1, jitterMs: null, bitrateBps: 1_000_000, availableBps: 2_000_000, path: "direct" });
     expect(m.down).toMatchObject({ loss: 0.1, bitrateBps: 500_000, path: "relay" });
     expect(m.camera).toMatchObject({ width: 1280, cpuLimited: 0.75, bandwidthLimited: 0.25, bitrateBps: 1_000_000 });
-    expect(m).toMatchObject({ rttMs: 40, network: "wifi", quality: "good", screen: null });
+    expect(m).toMatchObject({ seconds: 2, rttMs: 40, network: "wifi", quality: "good", screen: null });
     expect(m.others[0]).toMatchObject({ identity: "ben", quality: "poor", loss: 0.1, up: { loss: null }, rttMs: null });
     expect(m.others[0]?.camera).toMatchObject({ freezes: 2, frozenShare: 0.3, dropped: 0.2, decoding: 0.9, serverFreezes: 0, width: 640, why: "" });
   });

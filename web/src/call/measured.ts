@@ -120,6 +120,8 @@ export interface Other {
 }
 
 export interface Measured {
+  /** How long the browser's counters were watched, which shares of the time are of; 0 without them. */
+  seconds: number;
   quality: Participant["quality"];
   rttMs: number | null;
   network: Network;
@@ -156,6 +158,7 @@ export function measure(
   const packetsDown = sum(received.map(([a, b]) => growth(a.packets, b.packets)));
   const reported = now?.sent.some((s) => s.lost !== null) ?? false;
   return {
+    seconds,
     quality: people.find((p) => p.self)?.quality ?? "unknown",
     rttMs: up?.rttMs ?? down?.rttMs ?? known(server?.me.rttMs),
     network: up?.network ?? down?.network ?? null,
