@@ -46,7 +46,7 @@ func (st *stage) another(id string) *stage {
 		o.sent = append(o.sent, p...)
 		o.mu.Unlock()
 	})
-	o.pub.transports[Publisher].Store(&transport{p: o.pub, in: o.in})
+	o.pub.transports[Publisher].Store(&transport{p: o.pub, in: o.in, plane: &plane{}})
 	st.t.Cleanup(func() { o.in.close(); o.pub.reports.stop() })
 	return o
 }
@@ -438,7 +438,7 @@ func (s *siege) flood(sub *subscription) (*transport, func(ssrc uint32, pkts ...
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		_, _ = (&upward{t: t, ssrc: ssrc, rtcp: true}).Write(b)
+		t.concern(ssrc, b)
 	}
 }
 
@@ -532,7 +532,6 @@ func TestAttackRTCPCompounds(t *testing.T) {
 	}
 	// Garbage, and packets cut short.
 	r := rand.New(rand.NewPCG(11, 12))
-	up := &upward{t: tr, ssrc: 1000, rtcp: true}
 	whole, err := rtcp.Marshal(many[2990:3010])
 	if err != nil {
 		t.Fatal(err)
@@ -544,7 +543,7 @@ func TestAttackRTCPCompounds(t *testing.T) {
 				b[r.IntN(len(b))] = byte(r.Uint32())
 			}
 		}
-		_, _ = up.Write(b)
+		tr.concern(1000, b)
 	}
 	s.step()
 	s.unharmed()

@@ -11,7 +11,7 @@ import (
 // What the path to a subscriber takes is followed per peer connection, from its first m-line of video on:
 //
 //  1. Every packet that leaves is told to the estimator and to the pacer, by egress.flush (left).
-//  2. Feedback comes from upward (transport.go) in its raw form, reports from subscription.received.
+//  2. Feedback comes from the plane (transport.go) in its raw form, reports from subscription.received.
 //  3. The alarm does what is due without either, every 50 ms while packets leave (update), and tells the allocation what may
 //     be sent ([Participant.budget]). The allocation tells what it would like to send ([Participant.want]).
 //  4. Probes fill up what media leaves of their rate with padding (padding.go).

@@ -237,16 +237,13 @@ func (d *downlink) report() {
 	}
 }
 
-// receive passes a packet through the seam, as Pion's session does.
+// receive passes a packet through the seam, as the plane does.
 func (d *downlink) receive(p rtcp.Packet) {
 	b, err := p.Marshal()
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	u := upward{t: d.down, ssrc: 1000, rtcp: true}
-	if _, err := u.Write(b); err != nil {
-		d.t.Fatal(err)
-	}
+	d.down.concern(1000, b)
 }
 
 // budget is what the allocation was told.

@@ -36,7 +36,7 @@ func FuzzRTCP(f *testing.F) {
 		out.keep = true
 		tr, _ := s.flood(s.watch)
 		for _, ssrc := range []uint32{1000, 2000, 7, feedbackSSRC, 0} {
-			_, _ = (&upward{t: tr, ssrc: ssrc, rtcp: true}).Write(b)
+			tr.concern(ssrc, b)
 		}
 		if rtt := s.watch.p.rtt(); rtt <= 0 || rtt > maxRTT {
 			t.Errorf("round trip %v", rtt)

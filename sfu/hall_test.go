@@ -51,7 +51,7 @@ func (h *hall) newcomer(id string) (*Participant, *ingest, *[]rtcp.Packet) {
 		*sent = append(*sent, b...)
 		h.mu.Unlock()
 	})
-	p.transports[Publisher].Store(&transport{p: p, in: in})
+	p.transports[Publisher].Store(&transport{p: p, in: in, plane: &plane{}})
 	h.room.add(p)
 	h.t.Cleanup(func() { in.close(); p.reports.stop() })
 	return p, in, sent

@@ -1,15 +1,16 @@
 package sfu
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
-	"github.com/pion/ice/v4"
+	"anytime/sfu/udp"
+
 	pion "github.com/pion/transport/v4"
 	"github.com/pion/transport/v4/stdnet"
 )
@@ -37,75 +38,50 @@ const (
 	maxAnnounced = 16
 )
 
-// sockets are the one UDP and the one TCP port that all peer connections share.
-type sockets struct {
-	net  *announcedNet
-	udp  *announcedUDP
-	tcp  *announcedTCP // nil = off
-	conn net.PacketConn
-}
-
 // listen opens the ports and settles the addresses to announce.
-func listen(cfg Config, log pionLog) (*sockets, error) {
-	host := cfg.Net
-	if host == nil {
-		n, err := stdnet.NewNet()
-		if err != nil {
-			return nil, fmt.Errorf("reading the network interfaces: %w", err)
+func listen(cfg Config, clock func() time.Duration) (m *mux, host pion.Net, err error) {
+	if host = cfg.Net; host == nil {
+		if host, err = stdnet.NewNet(); err != nil {
+			return nil, nil, fmt.Errorf("reading the network interfaces: %w", err)
 		}
-		host = n
 	}
-	udpAddr := cfg.UDPAddr
-	if udpAddr == "" {
-		udpAddr = defaultUDPAddr
+	m = newMux(clock)
+	if m.port, err = listenUDP(cfg, host, m, clock); err != nil {
+		return nil, nil, err
 	}
-	conn, err := host.ListenPacket("udp"+family(udpAddr), udpAddr)
-	if err != nil {
-		return nil, fmt.Errorf("listening for media on UDP %s: %w", udpAddr, err)
+	if m.addrs, err = announcedAddrs(cfg, host, m.port.Addr().Addr()); err != nil {
+		_ = m.port.Close()
+		return nil, nil, err
 	}
-	if b, ok := conn.(interface {
-		SetReadBuffer(int) error
-		SetWriteBuffer(int) error
-	}); ok {
-		// The kernel's maximum may be lower; then it grants that much, which is not an error worth stopping for.
-		_ = b.SetReadBuffer(socketBuffer)
-		_ = b.SetWriteBuffer(socketBuffer)
-	}
-	bound, ok := conn.LocalAddr().(*net.UDPAddr)
-	if !ok {
-		_ = conn.Close()
-		return nil, fmt.Errorf("listening for media on UDP %s: not a UDP socket", udpAddr)
-	}
-	addrs, err := announcedAddrs(cfg, host, bound.AddrPort().Addr().Unmap())
-	if err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	s := &sockets{net: newAnnouncedNet(host, addrs), conn: conn}
-	s.udp = &announcedUDP{port: bound.Port, addrs: addrs}
-	s.udp.UDPMuxDefault = ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: conn, Net: s.net, Logger: log})
-
 	if cfg.TCPAddr == "off" || cfg.Net != nil { // a virtual network has no TCP
-		return s, nil
+		return m, host, nil
 	}
-	tcpAddr := cfg.TCPAddr
-	if tcpAddr == "" {
-		tcpAddr = defaultTCPAddr
-	}
+	tcpAddr := cmp.Or(cfg.TCPAddr, defaultTCPAddr)
 	l, err := net.Listen("tcp"+family(tcpAddr), tcpAddr)
 	if err != nil {
-		_ = s.udp.Close()
-		return nil, fmt.Errorf("listening for media on TCP %s: %w", tcpAddr, err)
+		_ = m.port.Close()
+		return nil, nil, fmt.Errorf("listening for media on TCP %s: %w", tcpAddr, err)
 	}
-	s.tcp = &announcedTCP{mux: ice.NewTCPMuxDefault(ice.TCPMuxParams{
-		Listener:                     newCanonicalListener(l, maxTCP, maxTCPPerAddress),
-		Logger:                       log,
-		ReadBufferSize:               tcpReadBuffer,
-		WriteBufferSize:              tcpWriteBuffer,
-		FirstStunBindTimeout:         firstCheck,
-		AliveDurationForConnFromStun: unclaimed,
-	}), addr: l.Addr()}
-	return s, nil
+	m.tcp = newTCPPort(l, m.owner, cfg.Log)
+	return m, host, nil
+}
+
+// listenUDP opens the UDP port: a socket per core, or the one of a virtual network.
+func listenUDP(cfg Config, host pion.Net, m *mux, clock func() time.Duration) (*udp.Port, error) {
+	addr := cmp.Or(cfg.UDPAddr, defaultUDPAddr)
+	port := udp.Config{Addr: addr, Buffer: socketBuffer, Path: cfg.UDPPath, Clock: clock, Receive: m.receive, Log: cfg.Log}
+	if cfg.Net == nil {
+		p, err := udp.Listen(port)
+		if err != nil {
+			return nil, fmt.Errorf("listening for media: %w", err)
+		}
+		return p, nil
+	}
+	conn, err := host.ListenPacket("udp"+family(addr), addr)
+	if err != nil {
+		return nil, fmt.Errorf("listening for media on UDP %s: %w", addr, err)
+	}
+	return udp.Over(conn, port), nil
 }
 
 // family is "4" for an IPv4 host: Go would take 0.0.0.0 for both families otherwise.
@@ -114,15 +90,6 @@ func family(addr string) string {
 		return "4"
 	}
 	return ""
-}
-
-func (s *sockets) Close() error {
-	var errs []error
-	errs = append(errs, s.udp.Close())
-	if s.tcp != nil {
-		errs = append(errs, s.tcp.Close())
-	}
-	return errors.Join(errs...)
 }
 
 // announcedAddrs are the addresses that go into candidates: those of the configuration, or else the one the socket is
@@ -205,131 +172,3 @@ func newAnnouncedNet(host pion.Net, addrs []netip.Addr) *announcedNet {
 }
 
 func (n *announcedNet) Interfaces() ([]*pion.Interface, error) { return n.ifaces, nil }
-
-// announcedUDP is Pion's mux on one socket, with the announced addresses in place of the socket's.
-type announcedUDP struct {
-	*ice.UDPMuxDefault
-	port  int
-	addrs []netip.Addr
-}
-
-func (m *announcedUDP) GetListenAddresses() []net.Addr {
-	out := make([]net.Addr, len(m.addrs))
-	for i, a := range m.addrs {
-		out[i] = &net.UDPAddr{IP: a.AsSlice(), Port: m.port}
-	}
-	return out
-}
-
-// GetConn ignores the announced address but for its family: there is one socket.
-func (m *announcedUDP) GetConn(ufrag string, addr net.Addr) (net.PacketConn, error) {
-	if u, ok := m.LocalAddr().(*net.UDPAddr); ok && !u.IP.IsUnspecified() {
-		addr = u
-	}
-	return m.UDPMuxDefault.GetConn(ufrag, addr)
-}
-
-// announcedTCP is Pion's TCP mux without the local address in its keys: a connection that came in through a NAT has
-// another local address than the candidate it was dialled by.
-type announcedTCP struct {
-	mux  *ice.TCPMuxDefault
-	addr net.Addr
-}
-
-func (m *announcedTCP) GetConnByUfrag(ufrag string, isIPv6 bool, _ net.IP) (net.PacketConn, error) {
-	return m.mux.GetConnByUfrag(ufrag, isIPv6, unspecified(isIPv6))
-}
-
-func (m *announcedTCP) RemoveConnByUfrag(ufrag string) { m.mux.RemoveConnByUfrag(ufrag) }
-
-func (m *announcedTCP) Close() error { return m.mux.Close() }
-
-func unspecified(isIPv6 bool) net.IP {
-	if isIPv6 {
-		return net.IPv6unspecified
-	}
-	return net.IPv4zero
-}
-
-// canonicalListener and canonicalConn give every connection of a family the same local IP; see [announcedTCP]. The
-// listener keeps to its limits by closing what is too much, and outlives errors: Pion stops listening at the first one.
-type canonicalListener struct {
-	net.Listener
-	most, perAddress int
-
-	mu   sync.Mutex
-	open int
-	by   map[netip.Addr]int
-}
-
-func newCanonicalListener(l net.Listener, most, perAddress int) *canonicalListener {
-	return &canonicalListener{Listener: l, most: most, perAddress: perAddress, by: map[netip.Addr]int{}}
-}
-
-func (l *canonicalListener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return nil, err
-		}
-		if err != nil { // out of file descriptors, say
-			time.Sleep(10 * time.Millisecond)
-			continue
-		}
-		if from := networkOf(c.RemoteAddr()); l.count(from) {
-			return &canonicalConn{Conn: c, release: func() { l.release(from) }}, nil
-		}
-		_ = c.Close()
-	}
-}
-
-func (l *canonicalListener) count(from netip.Addr) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.open >= l.most || l.by[from] >= l.perAddress {
-		return false
-	}
-	l.open++
-	l.by[from]++
-	return true
-}
-
-func (l *canonicalListener) release(from netip.Addr) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.open--
-	if l.by[from]--; l.by[from] == 0 {
-		delete(l.by, from)
-	}
-}
-
-// networkOf is what counts as one address.
-func networkOf(a net.Addr) netip.Addr {
-	ip := addrPort(a).Addr().WithZone("")
-	if ip.Is6() {
-		if p, err := ip.Prefix(64); err == nil {
-			return p.Addr()
-		}
-	}
-	return ip
-}
-
-type canonicalConn struct {
-	net.Conn
-	release func()
-	once    sync.Once
-}
-
-func (c *canonicalConn) Close() error {
-	err := c.Conn.Close()
-	c.once.Do(c.release)
-	return err
-}
-
-func (c *canonicalConn) LocalAddr() net.Addr {
-	a, ok := c.Conn.LocalAddr().(*net.TCPAddr)
-	if !ok {
-		return c.Conn.LocalAddr()
-	}
-	return &net.TCPAddr{IP: unspecified(a.IP.To4() == nil), Port: a.Port}
-}

@@ -13,8 +13,6 @@ import (
 	"anytime/sfu/codec"
 
 	"github.com/pion/dtls/v3"
-	"github.com/pion/dtls/v3/pkg/protocol/extension"
-	"github.com/pion/dtls/v3/pkg/protocol/handshake"
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
 	"github.com/pion/stun/v4"
@@ -161,24 +159,18 @@ func newCertificate() (webrtc.Certificate, error) {
 	return *c, nil
 }
 
-// peerHooks are what a peer connection calls below the seam.
-type peerHooks struct {
-	buffers func(packetio.BufferPacketType, uint32) io.ReadWriteCloser
-	profile func(name string)
-}
-
-// newPeer makes a peer connection: an API of its own for the hooks, no interceptors.
-func (s *Server) newPeer(target Target, fullICE bool, hooks peerHooks) (*webrtc.PeerConnection, *webrtc.API, error) {
+// newPeer makes a peer connection over a plane: an API of its own for the hooks, no interceptors.
+func (s *Server) newPeer(target Target, fullICE bool, plane *plane) (*webrtc.PeerConnection, error) {
 	m, err := mediaEngine(target)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	e := webrtc.SettingEngine{LoggerFactory: s.pionLog, BufferFactory: hooks.buffers}
-	e.SetNet(s.sockets.net)
-	e.SetICEUDPMux(s.sockets.udp)
+	e := webrtc.SettingEngine{LoggerFactory: s.pionLog, BufferFactory: noBuffer}
+	e.SetNet(newAnnouncedNet(s.host, s.mux.addrs))
+	e.SetICEUDPMux(plane)
 	networks := []webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6}
-	if s.sockets.tcp != nil {
-		e.SetICETCPMux(s.sockets.tcp)
+	if s.mux.tcp != nil {
+		e.SetICETCPMux(plane)
 		networks = append(networks, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6)
 	}
 	e.SetNetworkTypes(networks)
@@ -195,18 +187,11 @@ func (s *Server) newPeer(target Target, fullICE bool, hooks peerHooks) (*webrtc.
 	e.SetDTLSInsecureSkipHelloVerify(true) // ICE has verified the address
 	// AES-GCM costs a fifth of what AES-CM with HMAC-SHA1 does. The server chooses by its own order, so be the server.
 	if err := e.SetAnsweringDTLSRole(webrtc.DTLSRoleServer); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	e.SetDTLSKeyLogWriter(&plane.keys)
+	e.SetDTLSServerHelloMessageHook(plane.hello)
 	e.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AEAD_AES_256_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
-	e.SetDTLSServerHelloMessageHook(func(h handshake.MessageServerHello) handshake.Message {
-		for _, x := range h.Extensions {
-			if u, ok := x.(*extension.UseSRTP); ok && len(u.ProtectionProfiles) == 1 {
-				hooks.profile(profileName(u.ProtectionProfiles[0]))
-			}
-		}
-		return &h
-	})
-	e.SetSRTPReplayProtectionWindow(replayWindow)
 	e.SetReceiveMTU(receiveMTU)
 	e.SetSCTPMaxMessageSize(MaxData)
 
@@ -217,21 +202,17 @@ func (s *Server) newPeer(target Target, fullICE bool, hooks peerHooks) (*webrtc.
 		BundlePolicy: webrtc.BundlePolicyMaxBundle,
 		SDPSemantics: webrtc.SDPSemanticsUnifiedPlan,
 	})
-	return pc, api, err
+	return pc, err
 }
 
-func profileName(p dtls.SRTPProtectionProfile) string {
-	switch p {
-	case dtls.SRTP_AEAD_AES_128_GCM:
-		return "AEAD_AES_128_GCM"
-	case dtls.SRTP_AEAD_AES_256_GCM:
-		return "AEAD_AES_256_GCM"
-	case dtls.SRTP_AES128_CM_HMAC_SHA1_80:
-		return "AES_CM_128_HMAC_SHA1_80"
-	default:
-		return fmt.Sprintf("0x%04x", uint16(p))
-	}
-}
+// noBuffer is what Pion's SRTP sessions get to write into: nothing comes to them, and their readers are at the end at once.
+func noBuffer(packetio.BufferPacketType, uint32) io.ReadWriteCloser { return nowhere{} }
+
+type nowhere struct{}
+
+func (nowhere) Read([]byte) (int, error)    { return 0, io.EOF }
+func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
+func (nowhere) Close() error                { return nil }
 
 // outgoingPayload returns the payload type under which a subscriber's m-line takes a published payload, and its RTX payload
 // type (0 = none). Formats of one codec must match in what a decoder has to have, see sameFormat.

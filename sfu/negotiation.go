@@ -253,7 +253,7 @@ func (n *negotiation) add(t *transport, s *subscription) (*line, error) {
 	if s.pub.cfg.Kind == Video {
 		kind = webrtc.RTPCodecTypeVideo
 	}
-	track := &outTrack{sink: &t.sink, id: s.pub.id, stream: s.pub.streamID(), kind: kind}
+	track := &outTrack{id: s.pub.id, stream: s.pub.streamID(), kind: kind}
 	l := &line{sub: s, track: track}
 	reuse := false
 	for tr := range n.reusable {

@@ -51,6 +51,14 @@ func (p *paths) request(m *stun.Message, remote ice.Candidate) bool {
 	return false
 }
 
+// selected is told that the ICE agent has chosen a pair, or another one.
+func (t *transport) selected(pair *webrtc.ICECandidatePair) {
+	ip, err := netip.ParseAddr(pair.Remote.Address)
+	if err == nil {
+		t.plane.lead(netip.AddrPortFrom(ip, pair.Remote.Port), pair.Remote.Protocol == webrtc.ICEProtocolTCP)
+	}
+}
+
 // path returns how the peer connection's packets travel.
 func (t *transport) path() (out Path) {
 	if !t.up.Load() || t.closed.Load() {

@@ -57,6 +57,16 @@ func (r *recorder) packets() (out []wire) {
 	return out
 }
 
+// concern gives the transport a datagram of RTCP as it concerns one source, whatever is in it.
+func (t *transport) concern(ssrc uint32, b []byte) {
+	pkts, err := rtcp.Unmarshal(b)
+	if err != nil {
+		t.p.badRTCP.Add(1)
+		return
+	}
+	t.rtcpOn(ssrc, pkts, b, t.p.server.now())
+}
+
 // stage is a publisher and subscribers without connections.
 type stage struct {
 	t      testing.TB
@@ -78,7 +88,7 @@ func newStage(t testing.TB) *stage {
 		st.sent = append(st.sent, p...)
 		st.mu.Unlock()
 	})
-	st.pub.transports[Publisher].Store(&transport{p: st.pub, in: st.in})
+	st.pub.transports[Publisher].Store(&transport{p: st.pub, in: st.in, plane: &plane{}})
 	t.Cleanup(func() { st.in.close(); st.pub.reports.stop() })
 	return st
 }

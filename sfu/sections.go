@@ -12,7 +12,6 @@ import (
 	"anytime/sfu/codec"
 
 	"github.com/pion/sdp/v3"
-	"github.com/pion/webrtc/v4"
 )
 
 // A client with a single peer connection makes every offer. Our half of one, the m-lines of its subscriptions, is then:
@@ -37,19 +36,6 @@ type singleState struct {
 // its own, it isn't acknowledged. Packets that come earlier are lost, and Firefox may count their stream to another m-line
 // from then on; a busy one takes 50 ms and more.
 const answerDelay = 120 * time.Millisecond
-
-// openSender opens the way into the SRTP session for a transport whose m-lines have no senders of Pion's.
-func (t *transport) openSender(api *webrtc.API) error {
-	track := &outTrack{sink: &t.sink, id: "out", stream: "out", kind: webrtc.RTPCodecTypeAudio}
-	sender, err := api.NewRTPSender(track, t.pc.SCTP().Transport())
-	if err != nil {
-		return err
-	}
-	t.sender = sender
-	return sender.Send(webrtc.RTPSendParameters{Encodings: []webrtc.RTPEncodingParameters{
-		{RTPCodingParameters: webrtc.RTPCodingParameters{SSRC: webrtc.SSRC(rand.Uint32())}},
-	}})
-}
 
 // require asks the client for an offer if there is something to change. Before its first offer there is nothing to ask:
 // it comes by itself. resumed: the client may have missed what it was told before.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"anytime/sfu/speakers"
+	"anytime/sfu/udp"
 
 	pion "github.com/pion/transport/v4"
 	"github.com/pion/webrtc/v4"
@@ -29,6 +30,8 @@ type Config struct {
 	// StartBitrate, MinBitrate and MaxBitrate are of the estimate of what the path to a subscriber takes, in bit/s: where it
 	// begins, and its bounds. 0 means 500,000, 50,000 and 100,000,000.
 	StartBitrate, MinBitrate, MaxBitrate int64
+	// UDPPath is the best way of passing datagrams to the kernel that is used; 0 is the best that there is.
+	UDPPath udp.Path
 	// Net replaces the operating system's network, without TCP; nil means the operating system.
 	Net pion.Net
 	// Speakers, if set, is called when the active speakers of a room change, at most every 300 ms: those active, the loudest
@@ -77,7 +80,8 @@ type Server struct {
 	cfg         Config
 	log         *slog.Logger
 	pionLog     pionLog
-	sockets     *sockets
+	mux         *mux
+	host        pion.Net
 	certificate webrtc.Certificate
 	start       time.Time
 	totals      totals
@@ -109,7 +113,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, pionLog: pionLog{cfg.Log}, certificate: certificate, start: time.Now(),
 		rooms: map[string]*room{}, stop: make(chan struct{})}
-	if s.sockets, err = listen(cfg, s.pionLog); err != nil {
+	if s.mux, s.host, err = listen(cfg, s.now); err != nil {
 		return nil, err
 	}
 	s.done.Add(2)
@@ -122,18 +126,18 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) now() time.Duration { return time.Since(s.start) }
 
 // UDPAddr returns the address of the media port.
-func (s *Server) UDPAddr() netip.AddrPort { return addrPort(s.sockets.conn.LocalAddr()) }
+func (s *Server) UDPAddr() netip.AddrPort { return s.mux.port.Addr() }
 
 // TCPAddr returns the address of the ICE-TCP port; it isn't valid when there is none.
 func (s *Server) TCPAddr() netip.AddrPort {
-	if s.sockets.tcp == nil {
+	if s.mux.tcp == nil {
 		return netip.AddrPort{}
 	}
-	return addrPort(s.sockets.tcp.addr)
+	return addrPort(s.mux.tcp.Addr())
 }
 
 // Addrs returns the addresses that candidates announce. A TURN server may restrict its relays to them.
-func (s *Server) Addrs() []netip.Addr { return slices.Clone(s.sockets.udp.addrs) }
+func (s *Server) Addrs() []netip.Addr { return slices.Clone(s.mux.addrs) }
 
 func addrPort(a net.Addr) netip.AddrPort {
 	var p netip.AddrPort
@@ -166,7 +170,7 @@ func (s *Server) Close() error {
 	}
 	wg.Wait()
 	s.done.Wait()
-	return s.sockets.Close()
+	return s.mux.Close()
 }
 
 // enter adds p to its room, which is made if need be.

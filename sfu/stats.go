@@ -211,7 +211,9 @@ func (t *transport) snapshot() TransportStats {
 	t.mu.Lock()
 	out.State = t.state
 	t.mu.Unlock()
-	out.SRTPProfile, _ = t.profile.Load().(string)
+	if profile := t.plane.profile.Load(); profile != nil {
+		out.SRTPProfile = *profile
+	}
 	out.Path = t.path()
 	if t.in != nil {
 		t.in.mu.Lock()

@@ -4,15 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/pion/rtcp"
-	"github.com/pion/rtp"
 	"github.com/pion/sdp/v3"
-	"github.com/pion/transport/v4/packetio"
 	"github.com/pion/webrtc/v4"
 )
 
@@ -20,8 +18,7 @@ import (
 const gatherTimeout = 3 * time.Second
 
 // transport is one peer connection of a participant, and everything that knows of Pion. Media passes through two seams:
-// packets that Pion's sessions have decrypted go up to ingest and returns by its buffer factory; runs come down from
-// egress to [pionSink]. A media plane of our own replaces what is in this file and media.go.
+// packets that its plane has opened go up to ingest and returns; runs come down from egress to [planeSink].
 type transport struct {
 	p       *Participant
 	target  Target
@@ -29,18 +26,15 @@ type transport struct {
 	in      *ingest  // nil if the peer doesn't publish here
 	back    *returns // nil if it doesn't subscribe here
 	out     *egress
-	sink    pionSink
-	sender  *webrtc.RTPSender // see openSender; nil where m-lines have senders of their own
-	channel [2]*channel       // by reliability: lossy, reliable; nil if none
+	plane   *plane
+	channel [2]*channel // by reliability: lossy, reliable; nil if none
 	// extensions is guarded by the negotiation.
 	extensions extensionMemory
 
 	stubs    map[string]bool // m-lines that Pion was shown with one codec, by mid; see lean. Guarded by the negotiation
 	gathered chan struct{}
-	profile  atomic.Value // string
-	up       atomic.Bool  // connected
+	up       atomic.Bool // connected
 	closed   atomic.Bool
-	streams  atomic.Int64 // sources seen below the seam
 
 	mu       sync.Mutex
 	state    State
@@ -61,30 +55,24 @@ type TransportFeedback struct {
 
 func newTransport(p *Participant, target Target, publishes, subscribes bool) (*transport, error) {
 	t := &transport{p: p, target: target, gathered: make(chan struct{}, 1), extensions: extensionMemory{}}
-	t.profile.Store("")
+	t.plane = newPlane(p.server.mux, t)
 	if publishes {
 		t.in = newIngest(p, t.writeRTCP)
 	}
 	if subscribes {
-		t.out = newEgress(&t.sink, p.server.cfg.BatchDelay, p.server.now)
+		t.out = newEgress(&planeSink{plane: t.plane}, p.server.cfg.BatchDelay, p.server.now)
 		t.out.owner = p
 		t.back = &returns{find: p.subscriptionOf, bitrate: t.estimated, out: t.out, stray: func() { p.strayRTCP.Add(1) }}
 	}
-	pc, api, err := p.server.newPeer(target, p.cfg.FullICE, peerHooks{
-		buffers: t.buffer,
-		profile: func(name string) { t.profile.Store(name) },
-	})
+	pc, err := p.server.newPeer(target, p.cfg.FullICE, t.plane)
 	if err != nil {
 		t.release()
 		return nil, fmt.Errorf("making a peer connection: %w", err)
 	}
 	t.pc = pc
-	if publishes && subscribes {
-		if err := t.openSender(api); err != nil {
-			t.close()
-			return nil, fmt.Errorf("making a sender: %w", err)
-		}
-	}
+	handshake := pc.SCTP().Transport()
+	t.plane.secured = func() bool { return handshake.State() == webrtc.DTLSTransportStateConnected }
+	handshake.ICETransport().OnSelectedCandidatePairChange(t.selected)
 	pc.OnICECandidate(func(c *webrtc.ICECandidate) {
 		if c == nil {
 			select {
@@ -127,6 +115,7 @@ func (t *transport) advance() (up bool) {
 	t.state = s
 	if s == Connected && !t.up.Swap(true) {
 		up = true
+		t.plane.start()
 		if t.out != nil {
 			t.out.start()
 		}
@@ -140,9 +129,6 @@ func (t *transport) close() {
 	if t.closed.Swap(true) {
 		return
 	}
-	if t.sender != nil {
-		_ = t.sender.Stop() // it fails where nothing was ever sent
-	}
 	if err := t.pc.GracefulClose(); err != nil {
 		t.p.log.Debug("closing a peer connection", "target", t.target, "err", err)
 	}
@@ -150,6 +136,7 @@ func (t *transport) close() {
 }
 
 func (t *transport) release() {
+	t.plane.close()
 	if t.in != nil {
 		t.in.close()
 	}
@@ -310,8 +297,8 @@ func (t *transport) writeRTCP(pkts []rtcp.Packet) {
 	if !t.up.Load() || t.closed.Load() {
 		return
 	}
-	// Pion fails here only before the session or after its end; feedback is repeated anyway.
-	_ = t.pc.WriteRTCP(pkts)
+	// It fails without keys alone; feedback is repeated anyway.
+	_ = t.plane.report(pkts)
 }
 
 // told returns what feedback on single packets has said so far.
@@ -332,136 +319,64 @@ func (t *transport) estimated(bps float64) {
 	t.mu.Unlock()
 }
 
-// maxStreams bounds the SSRCs, those of RTCP included, that a peer may make Pion keep state for at a time. One that
-// exceeds it is up to no good.
-const maxStreams = 4096
-
-// buffer is Pion's buffer factory: instead of queueing what a session has decrypted for a reader, the buffer hands it up
-// on the session's own goroutine. Its reading side is always at its end, so Pion's readers return at once.
-func (t *transport) buffer(kind packetio.BufferPacketType, ssrc uint32) io.ReadWriteCloser {
-	if n := t.streams.Add(1); n == maxStreams {
-		t.p.log.Warn("too many sources on one peer connection: closing the participant", "target", t.target)
-		t.p.notify(TransportState{Target: t.target, State: Failed})
-		go t.p.Close()
+// rtp implements ascending.
+func (t *transport) rtp(b []byte, at time.Duration) {
+	if t.in != nil {
+		t.in.rtp(b, at)
 	}
-	return &upward{t: t, ssrc: ssrc, rtcp: kind == packetio.RTCPBufferPacket}
 }
 
-// upward is the buffer of one SSRC. RTCP that concerns several SSRCs comes once for each.
-type upward struct {
-	t      *transport
-	ssrc   uint32
-	rtcp   bool
-	closed atomic.Bool
+// flooded implements ascending.
+func (t *transport) flooded(why error) {
+	t.p.log.Warn("a peer connection is abused: closing the participant", "target", t.target, "error", why)
+	t.p.notify(TransportState{Target: t.target, State: Failed})
+	go t.p.Close()
 }
 
-func (u *upward) Write(b []byte) (int, error) {
-	t := u.t
-	now := t.p.server.now()
-	if !u.rtcp {
-		if t.in != nil {
-			t.in.rtp(b, now)
-		}
-		return len(b), nil
-	}
+// rtcp implements ascending.
+func (t *transport) rtcp(b []byte, at time.Duration) {
 	pkts, err := rtcp.Unmarshal(b)
 	if err != nil {
 		t.p.badRTCP.Add(1)
-		return len(b), nil
+		return
 	}
+	var told [maxToldSSRCs]uint32
+	n := 0
+	for _, p := range pkts {
+		for _, ssrc := range p.DestinationSSRC() {
+			if n < len(told) && !slices.Contains(told[:n], ssrc) {
+				told[n] = ssrc
+				n++
+				t.rtcpOn(ssrc, pkts, b, at)
+			}
+		}
+	}
+}
+
+// maxToldSSRCs is how many sources one datagram of RTCP may concern: as many reports as fit into one.
+const maxToldSSRCs = 64
+
+// rtcpOn takes the parts of a datagram of RTCP that concern one source: b, which are pkts.
+func (t *transport) rtcpOn(ssrc uint32, pkts []rtcp.Packet, b []byte, at time.Duration) {
 	if t.in != nil {
-		t.in.rtcp(u.ssrc, pkts, now)
+		t.in.rtcp(ssrc, pkts, at)
 	}
 	if t.back != nil {
-		t.back.rtcp(u.ssrc, pkts, now, time.Now())
-		t.back.raw(u.ssrc, b, now)
-	}
-	return len(b), nil
-}
-
-func (u *upward) Read([]byte) (int, error) { return 0, io.EOF }
-
-func (u *upward) Close() error {
-	if !u.closed.Swap(true) {
-		u.t.streams.Add(-1)
-	}
-	return nil
-}
-
-// pionSink sends runs through Pion's SRTP session. All senders of a peer connection write into the same session, so any
-// one that is bound will do for every SSRC.
-type pionSink struct {
-	mu      sync.Mutex
-	writers []*outTrack
-	current atomic.Pointer[outTrack]
-
-	// Scratch; sendRun is called by one goroutine at a time.
-	header rtp.Header
-	body   [largePacket + maxPrefix]byte
-}
-
-func (k *pionSink) sendRun(run []segment) (sent int) {
-	w := k.current.Load()
-	if w == nil {
-		return 0
-	}
-	for i := range run {
-		g := &run[i]
-		if _, err := k.header.Unmarshal(g.header); err != nil {
-			continue // not one of ours
-		}
-		body := g.payload
-		if len(g.prefix) > 0 {
-			n := copy(k.body[:], g.prefix)
-			n += copy(k.body[n:], g.payload)
-			body = k.body[:n]
-		}
-		if n, err := w.writer.WriteRTP(&k.header, body); err == nil && n > 0 {
-			sent++
-		}
-	}
-	return sent
-}
-
-func (k *pionSink) add(w *outTrack) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.writers = append(k.writers, w)
-	if k.current.Load() == nil {
-		k.current.Store(w)
-	}
-}
-
-func (k *pionSink) remove(w *outTrack) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for i, o := range k.writers {
-		if o == w {
-			k.writers = append(k.writers[:i], k.writers[i+1:]...)
-			break
-		}
-	}
-	if k.current.Load() == w {
-		k.current.Store(nil)
-		if len(k.writers) > 0 {
-			k.current.Store(k.writers[0])
-		}
+		t.back.rtcp(ssrc, pkts, at, time.Now())
+		t.back.raw(ssrc, b, at)
 	}
 }
 
 // outTrack is what Pion's session description and sender see of a subscription: ids and the SSRCs it was given.
 type outTrack struct {
-	sink       *pionSink
 	id, stream string
 	kind       webrtc.RTPCodecType
 
-	writer       webrtc.TrackLocalWriter // set by Bind
-	ssrc, repair uint32
+	ssrc, repair uint32 // set by Bind
 }
 
 func (o *outTrack) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
-	o.writer, o.ssrc, o.repair = c.WriteStream(), uint32(c.SSRC()), uint32(c.SSRCRetransmission())
-	o.sink.add(o)
+	o.ssrc, o.repair = uint32(c.SSRC()), uint32(c.SSRCRetransmission())
 	// What is sent is told by the negotiated description, not by this; Pion only wants to know one.
 	if all := c.CodecParameters(); len(all) > 0 {
 		return all[0], nil
@@ -469,10 +384,7 @@ func (o *outTrack) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, 
 	return webrtc.RTPCodecParameters{}, nil
 }
 
-func (o *outTrack) Unbind(webrtc.TrackLocalContext) error {
-	o.sink.remove(o)
-	return nil
-}
+func (o *outTrack) Unbind(webrtc.TrackLocalContext) error { return nil }
 
 func (o *outTrack) ID() string                { return o.id }
 func (o *outTrack) RID() string               { return "" }

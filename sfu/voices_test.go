@@ -28,7 +28,7 @@ func (st *stage) microphone(id string, cfg PublicationConfig, noVoice bool) *mic
 	st.t.Helper()
 	p := st.participant("PA_" + id)
 	m := &microphone{in: newIngest(p, func([]rtcp.Packet) {}), feed: feed{ssrc: 9, sequence: 65000, pt: 111, timestamp: 1 << 31}}
-	p.transports[Publisher].Store(&transport{p: p, in: m.in})
+	p.transports[Publisher].Store(&transport{p: p, in: m.in, plane: &plane{}})
 	st.t.Cleanup(func() { m.in.close(); p.reports.stop() })
 	s := audioSection("0")
 	s.noVoice = noVoice

@@ -157,13 +157,13 @@ func (s *socket) message(b *batch, part Run) bool {
 	m := &b.messages[i].Hdr
 	m.Namelen = s.encode(&b.names[i], part.To)
 	if m.Namelen == 0 {
-		s.failed.Add(uint64(part.datagrams()))
+		s.failed.Add(uint64(part.Datagrams()))
 		return false
 	}
 	b.iovecs[i].Base = unsafe.SliceData(part.Buffer)
 	b.iovecs[i].SetLen(len(part.Buffer))
 	m.SetControllen(0)
-	if part.datagrams() > 1 {
+	if part.Datagrams() > 1 {
 		b.controls[i].size = uint16(part.Size)
 		m.SetControllen(unix.CmsgSpace(2))
 	}
@@ -193,15 +193,15 @@ func (s *socket) flush(b *batch) (left int, last syscall.Errno) {
 		case b.errno == unix.EINTR:
 		case b.errno == unix.EAGAIN || b.errno == unix.ENOBUFS || b.errno == unix.ENOMEM:
 			for ; b.from < b.n; b.from++ {
-				s.full.Add(uint64(b.parts[b.from].datagrams()))
+				s.full.Add(uint64(b.parts[b.from].Datagrams()))
 			}
 		case b.errno == unix.ENOSYS && s.path() != Plain:
 			s.fall(Plain, b.errno)
-		case part.datagrams() > 1 && (b.errno == unix.EIO || b.errno == unix.EINVAL || b.errno == unix.EMSGSIZE):
+		case part.Datagrams() > 1 && (b.errno == unix.EIO || b.errno == unix.EINVAL || b.errno == unix.EMSGSIZE):
 			b.from++
 			left += s.unsegment(part, b.errno)
 		default: // concerns this destination, or this datagram
-			s.failed.Add(uint64(part.datagrams()))
+			s.failed.Add(uint64(part.Datagrams()))
 			b.from++
 		}
 	}
@@ -216,7 +216,7 @@ func (s *socket) flush(b *batch) (left int, last syscall.Errno) {
 func (s *socket) took(b *batch) (datagrams int) {
 	bytes, segmented := 0, false
 	for _, part := range b.parts[b.from : b.from+b.sent] {
-		n := part.datagrams()
+		n := part.Datagrams()
 		datagrams += n
 		bytes += len(part.Buffer)
 		segmented = segmented || n > 1

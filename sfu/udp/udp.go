@@ -85,8 +85,8 @@ type Run struct {
 	Size int
 }
 
-// datagrams is how many a run has.
-func (r Run) datagrams() int {
+// Datagrams is how many a run has.
+func (r Run) Datagrams() int {
 	if r.Size <= 0 || len(r.Buffer) <= r.Size {
 		return 1
 	}

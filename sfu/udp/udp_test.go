@@ -117,7 +117,7 @@ func numbered(to netip.AddrPort, n, size, last int) Run {
 
 func expect(t *testing.T, m mailbox, run Run, from netip.AddrPort) {
 	t.Helper()
-	for i := range run.datagrams() {
+	for i := range run.Datagrams() {
 		want, rest := run.cut(1)
 		run = rest
 		got := m.next(t)

@@ -1,0 +1,241 @@
+package sfu
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// What Pion's ICE agent sees of the ports: for each set of credentials that it makes, a conn for each family of UDP and of
+// TCP, on which STUN and DTLS come in. All that it sends goes through them as well.
+
+const (
+	// waitingPackets is how many packets may wait for an agent, that of DTLS included; more are dropped, and sent again by
+	// whoever sent them.
+	waitingPackets = 64
+	// maxControl bounds such a packet, in bytes: none is longer than what one path passes in one piece.
+	maxControl = 2048
+)
+
+// family is which of an agent's conns a packet belongs to.
+const (
+	familyUDP4 = iota
+	familyUDP6
+	familyTCP4
+	familyTCP6
+	families
+)
+
+func familyOf(tcp, v6 bool) (f int) {
+	if tcp {
+		f = familyTCP4
+	}
+	if v6 {
+		f++
+	}
+	return f
+}
+
+// generation is one set of ICE credentials of a peer connection. A restart makes another, while packets for the one before
+// may still come.
+type generation struct {
+	p        *plane
+	fragment string
+
+	mu     sync.Mutex
+	closed bool
+	conns  [families]*pionConn
+	tcp    map[netip.AddrPort]*tcpConn // by remote address
+}
+
+// conn returns the conn of a family, which it makes if need be; nil once the generation is closed.
+func (g *generation) conn(family int, local net.Addr) *pionConn {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil
+	}
+	if g.conns[family] == nil {
+		g.conns[family] = &pionConn{g: g, tcp: family >= familyTCP4, local: local, in: make(chan *control, waitingPackets), closed: make(chan struct{})}
+	}
+	return g.conns[family]
+}
+
+// push gives a packet to the agent. It reports false if the agent takes none of its kind.
+func (g *generation) push(b []byte, from netip.AddrPort, tcp bool) bool {
+	g.mu.Lock()
+	c := g.conns[familyOf(tcp, from.Addr().Is6())]
+	g.mu.Unlock()
+	if c == nil || len(b) > maxControl {
+		return false
+	}
+	c.push(b, from)
+	return true
+}
+
+// receivedTCP implements tcpOwner.
+func (g *generation) receivedTCP(c *tcpConn, b []byte) {
+	from := c.remote()
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		c.close()
+		return
+	}
+	g.tcp[from] = c
+	g.mu.Unlock()
+	switch kindOf(b) {
+	case kindSTUN:
+		if _, ok := parseSTUN(b); ok {
+			g.push(b, from, true)
+		}
+	case kindDTLS:
+		g.p.handshakes(b, from, true)
+	case kindMedia:
+		if g.p.proven(c) {
+			g.p.media(b, g.p.mux.clock())
+		}
+	default:
+		g.p.mux.stats.other.Add(1)
+	}
+}
+
+// goneTCP implements tcpOwner.
+func (g *generation) goneTCP(c *tcpConn) {
+	from := c.remote()
+	g.mu.Lock()
+	if g.tcp[from] == c {
+		delete(g.tcp, from)
+	}
+	g.mu.Unlock()
+	g.p.gone(c)
+}
+
+func (g *generation) stream(to netip.AddrPort) *tcpConn {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.tcp[to]
+}
+
+// close ends the conns. TCP connections that the plane doesn't use are closed.
+func (g *generation) close() {
+	g.mu.Lock()
+	g.closed = true
+	conns := g.conns
+	var streams []*tcpConn
+	for _, c := range g.tcp {
+		streams = append(streams, c)
+	}
+	g.mu.Unlock()
+	for _, c := range conns {
+		if c != nil {
+			_ = c.Close()
+		}
+	}
+	for _, c := range streams {
+		if !g.p.uses(c) {
+			c.close()
+		}
+	}
+}
+
+// control is a packet that waits for an agent.
+type control struct {
+	from netip.AddrPort
+	n    int
+	b    [maxControl]byte
+}
+
+var controls = sync.Pool{New: func() any { return new(control) }}
+
+// pionConn is an agent's [net.PacketConn]. Several candidates share it.
+type pionConn struct {
+	g     *generation
+	tcp   bool
+	local net.Addr
+	in    chan *control
+
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *pionConn) push(b []byte, from netip.AddrPort) {
+	packet := controls.Get().(*control)
+	packet.from, packet.n = from, copy(packet.b[:], b)
+	select {
+	case c.in <- packet:
+	default:
+		controls.Put(packet)
+		c.g.p.mux.stats.full.Add(1)
+	}
+}
+
+// ReadFromAddrPort implements ice.AddrPortReaderWriter, which spares an allocation for each packet.
+func (c *pionConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
+	select {
+	case packet := <-c.in:
+		from, n := packet.from, copy(b, packet.b[:packet.n])
+		controls.Put(packet)
+		return n, from, nil
+	case <-c.closed:
+		return 0, netip.AddrPort{}, io.EOF
+	}
+}
+
+// WriteToAddrPort implements ice.AddrPortReaderWriter. An answer to a check proves the address: the agent gives none to who
+// doesn't know the password.
+func (c *pionConn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	select {
+	case <-c.closed:
+		return 0, io.ErrClosedPipe
+	default:
+	}
+	to = unmapped(to)
+	if c.tcp {
+		stream := c.g.stream(to)
+		if stream == nil {
+			return 0, errors.New("the TCP connection has ended")
+		}
+		if isSuccess(b) {
+			c.g.p.proveStream(stream)
+		}
+		stream.send(b, 0)
+		return len(b), nil
+	}
+	if isSuccess(b) {
+		c.g.p.prove(to)
+	}
+	return len(b), c.g.p.mux.write(b, to)
+}
+
+// ReadFrom implements net.PacketConn.
+func (c *pionConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := c.ReadFromAddrPort(b)
+	if err != nil {
+		return 0, nil, err
+	}
+	return n, networkAddr(from, c.tcp), nil
+}
+
+// WriteTo implements net.PacketConn.
+func (c *pionConn) WriteTo(b []byte, to net.Addr) (int, error) {
+	return c.WriteToAddrPort(b, addrPort(to))
+}
+
+// Close implements net.PacketConn.
+func (c *pionConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return nil
+}
+
+// LocalAddr implements net.PacketConn.
+func (c *pionConn) LocalAddr() net.Addr { return c.local }
+
+// SetDeadline, SetReadDeadline and SetWriteDeadline implement net.PacketConn: a write never waits, and a read is ended by
+// Close, which is what Pion sets deadlines for.
+func (c *pionConn) SetDeadline(time.Time) error      { return nil }
+func (c *pionConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *pionConn) SetWriteDeadline(time.Time) error { return nil }
