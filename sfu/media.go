@@ -21,10 +21,7 @@ import (
 )
 
 const (
-	iceDisconnected = 5 * time.Second
-	iceFailed       = 20 * time.Second // a call survives 30 s without a network: the client restarts ICE before that
-	iceKeepalive    = 2 * time.Second
-	dtlsFlight      = 100 * time.Millisecond
+	dtlsFlight = 100 * time.Millisecond
 
 	// replayWindow is in packets; Pion's 64 is less than one video keyframe reordered across a burst.
 	replayWindow = 512
@@ -182,7 +179,11 @@ func (s *Server) newPeer(target Target, fullICE bool, plane *plane) (*webrtc.Pee
 	e.SetICEBindingRequestHandler(func(m *stun.Message, _, remote ice.Candidate, _ *ice.CandidatePair) bool {
 		return path.request(m, remote)
 	})
-	e.SetICETimeouts(iceDisconnected, iceFailed, iceKeepalive)
+	if fullICE {
+		e.SetICETimeouts(iceDisconnected, iceFailed, iceKeepalive)
+	} else {
+		e.SetICETimeouts(0, 0, 0) // see liveness.go
+	}
 	e.SetDTLSRetransmissionInterval(dtlsFlight)
 	e.SetDTLSInsecureSkipHelloVerify(true) // ICE has verified the address
 	// AES-GCM costs a fifth of what AES-CM with HMAC-SHA1 does. The server chooses by its own order, so be the server.

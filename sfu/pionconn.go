@@ -201,12 +201,14 @@ func (c *pionConn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 		}
 		if isSuccess(b) {
 			c.g.p.proveStream(stream)
+			c.g.p.alive(c.g.p.mux.clock())
 		}
 		stream.send(b, 0)
 		return len(b), nil
 	}
 	if isSuccess(b) {
 		c.g.p.prove(to)
+		c.g.p.alive(c.g.p.mux.clock())
 	}
 	return len(b), c.g.p.mux.write(b, to)
 }

@@ -33,7 +33,9 @@ type plane struct {
 
 	way  atomic.Pointer[way]
 	seal atomic.Pointer[sealer] // nil until the keys are known
-	seen atomic.Int64           // server time of the latest authentic packet, 0 = none yet
+	// seen is the server time of the latest sign of life; stale: it is long ago, and the next one is waited for.
+	seen  atomic.Int64
+	stale atomic.Bool
 	// profile is the SRTP profile's name, empty until it is known.
 	profile atomic.Pointer[string]
 
@@ -50,12 +52,15 @@ type plane struct {
 	addresses   []netip.AddrPort
 	streams     []*tcpConn // that are proven
 	generations []*generation
+	held        *way // see hold
 }
 
 // ascending takes what a plane has opened: one packet at a time, whose bytes are the plane's again afterwards.
 type ascending interface {
 	rtp(b []byte, at time.Duration)
 	rtcp(b []byte, at time.Duration)
+	// revived is told of the first sign of life after a long silence.
+	revived()
 	// flooded ends the peer connection, whose peer sends what no client does.
 	flooded(why error)
 }
@@ -231,7 +236,10 @@ func (p *plane) lead(to netip.AddrPort, tcp bool) {
 	} else {
 		w.inside = p.mux.insides.at(to)
 	}
+	p.mu.Lock()
+	p.held = nil
 	p.way.Store(w)
+	p.mu.Unlock()
 }
 
 // handshakes hands a DTLS packet from a proven address to the agent, which passes it on to Pion's DTLS.
@@ -273,7 +281,7 @@ func (p *plane) take(b []byte, at time.Duration) {
 	plain, err := open(b)
 	switch {
 	case err == nil:
-		p.seen.Store(int64(at))
+		p.alive(at)
 		up(plain, at)
 	case err == errSources:
 		p.closed = true
@@ -373,8 +381,9 @@ func (p *plane) close() {
 	p.receiving.Lock()
 	p.closed, p.early = true, nil
 	p.receiving.Unlock()
-	p.way.Store(nil)
 	p.mu.Lock()
+	p.way.Store(nil)
+	p.held = nil
 	addresses, generations, streams := p.addresses, p.generations, p.streams
 	p.addresses = nil
 	p.mu.Unlock()

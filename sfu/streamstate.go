@@ -86,6 +86,11 @@ func (p *Participant) sweep(now time.Duration, score bool) {
 			s.pub.codecs.settle(now)
 		}
 	}
+	for i := range p.transports {
+		if t := p.transports[i].Load(); t != nil {
+			t.checkAlive(now)
+		}
+	}
 	p.watchLinks(now, pubs, subs)
 	if score {
 		p.measure(pubs, subs)

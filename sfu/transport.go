@@ -101,7 +101,8 @@ func (t *transport) advance() (up bool) {
 	var s State
 	switch t.pc.ConnectionState() {
 	case webrtc.PeerConnectionStateConnected:
-		s = Connected
+		s = t.liveness(t.p.server.now())
+		t.plane.hold(s == Failed)
 	case webrtc.PeerConnectionStateDisconnected:
 		s = Disconnected
 	case webrtc.PeerConnectionStateFailed:
