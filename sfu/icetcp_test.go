@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -625,6 +626,45 @@ type echo struct{}
 
 func (echo) receivedTCP(c *tcpConn, b []byte) { c.send(b, 0) }
 func (echo) goneTCP(*tcpConn)                 {}
+
+// BenchmarkTCP is the time per packet from send to a peer on this machine that reads all at once: two system calls a run, and the way between goroutines.
+func BenchmarkTCP(b *testing.B) {
+	for _, packets := range []int{1, 8} {
+		b.Run(fmt.Sprintf("packets=%d", packets), func(b *testing.B) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				b.Fatal(err)
+			}
+			const size = 1200
+			run, opened := make([]byte, packets*size), make(chan *tcpConn)
+			p := newTCPPort(l, func(string) tcpOwner { return opener(opened) }, slog.New(slog.DiscardHandler))
+			defer p.Close()
+			conn, err := net.Dial("tcp", p.Addr().String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer conn.Close()
+			write(b, conn, framed(check(b, "ours")))
+			c, in := <-opened, make([]byte, packets*(frameHeader+size))
+			b.ReportAllocs()
+			for b.Loop() {
+				if n := c.send(run, size); n != packets {
+					b.Fatalf("%d queued", n)
+				}
+				if _, err := io.ReadFull(conn, in); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*packets), "ns/packet")
+		})
+	}
+}
+
+// opener tells of the first packet of each connection.
+type opener chan *tcpConn
+
+func (o opener) receivedTCP(c *tcpConn, _ []byte) { o <- c }
+func (o opener) goneTCP(*tcpConn)                 {}
 
 // FuzzTCPFrames reads a byte stream in pieces of any size: the frames are those of the whole, and every one may be the first.
 func FuzzTCPFrames(f *testing.F) {
