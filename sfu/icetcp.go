@@ -272,7 +272,7 @@ func (c *tcpConn) receive() (tcpOwner, error) {
 	if err != nil {
 		return nil, err
 	}
-	ufrag := checkedUfrag(b)
+	ufrag := checkedFragment(b)
 	if ufrag == "" {
 		return nil, errNoCheck
 	}

@@ -45,8 +45,8 @@ func readFrame(t testing.TB, r io.Reader) []byte {
 	return b
 }
 
-// check is a connectivity check for a user fragment.
-func check(t testing.TB, ufrag string) []byte {
+// checkFor is a connectivity check for a user fragment.
+func checkFor(t testing.TB, ufrag string) []byte {
 	t.Helper()
 	m, err := stun.Build(stun.TransactionID, stun.BindingRequest, stun.NewSoftware("test"), stun.NewUsername(ufrag+":peer"),
 		stun.NewShortTermIntegrity("password"), stun.Fingerprint)
@@ -181,8 +181,8 @@ func withPipedTCP(t *testing.T, run func(t *testing.T, l *piped, p *tcpPort, own
 	})
 }
 
-// ended returns how long it takes until the server closes a connection, which sends nothing meanwhile.
-func ended(t testing.TB, conn net.Conn) time.Duration {
+// awaitEnd returns how long it takes until the server closes a connection, which sends nothing meanwhile.
+func awaitEnd(t testing.TB, conn net.Conn) time.Duration {
 	t.Helper()
 	begin := time.Now()
 	if n, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
@@ -191,7 +191,7 @@ func ended(t testing.TB, conn net.Conn) time.Duration {
 	return time.Since(begin)
 }
 
-func write(t testing.TB, conn net.Conn, b []byte) {
+func mustWrite(t testing.TB, conn net.Conn, b []byte) {
 	t.Helper()
 	if _, err := conn.Write(b); err != nil {
 		t.Fatal(err)
@@ -219,7 +219,7 @@ func TestTCPConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	first, big := check(t, "ours"), bytes.Repeat([]byte{9}, maxTCPFrame)
+	first, big := checkFor(t, "ours"), bytes.Repeat([]byte{9}, maxTCPFrame)
 	answered := func() {
 		t.Helper()
 		for _, want := range []string{"0123456789", "0123456789", "01234"} {
@@ -230,12 +230,12 @@ func TestTCPConnection(t *testing.T) {
 	}
 	stream := framed(first, nil, big, []byte("a"), []byte("b"))
 	for _, part := range [][]byte{stream[:1], stream[1:30], stream[30 : len(stream)-3]} {
-		write(t, conn, part)
+		mustWrite(t, conn, part)
 	}
 	for range 3 { // all but "b" are complete
 		answered()
 	}
-	write(t, conn, stream[len(stream)-3:])
+	mustWrite(t, conn, stream[len(stream)-3:])
 	answered()
 	for i, want := range [][]byte{first, big, []byte("a"), []byte("b")} {
 		if !bytes.Equal(k.packets[i], want) {
@@ -251,7 +251,7 @@ func TestTCPConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer second.Close()
-	write(t, second, framed(check(t, "ours")))
+	mustWrite(t, second, framed(checkFor(t, "ours")))
 	readFrame(t, second)
 	if n := p.counts().open; n != 2 {
 		t.Errorf("%d connections", n)
@@ -294,7 +294,7 @@ func TestTCPSendersShareAConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	write(t, conn, framed(check(t, "ours")))
+	mustWrite(t, conn, framed(checkFor(t, "ours")))
 	eventually(t, "the connection has an owner", func() bool { conns, _, _ := k.state(); return conns == 1 })
 	var all sync.WaitGroup
 	for s := range senders {
@@ -329,7 +329,7 @@ func TestTCPNeedsACheckFirst(t *testing.T) {
 	withPipedTCP(t, func(t *testing.T, l *piped, p *tcpPort, owners *tcpOwners) {
 		k := owners.add("ours")
 		silent, half, null := l.dial("192.0.2.1"), l.dial("192.0.2.1"), l.dial("192.0.2.1")
-		write(t, half, framed(check(t, "ours"))[:40])
+		mustWrite(t, half, framed(checkFor(t, "ours"))[:40])
 		var nulls sync.WaitGroup
 		nulls.Go(func() { // they are no packets
 			for {
@@ -341,13 +341,13 @@ func TestTCPNeedsACheckFirst(t *testing.T) {
 		})
 		for _, conn := range []net.Conn{silent, half, null} {
 			begin := time.Now()
-			ended(t, conn)
+			awaitEnd(t, conn)
 			if d := time.Since(begin); conn == silent && d != firstCheck || conn != silent && d != 0 {
 				t.Errorf("closed after another %v", d)
 			}
 		}
 		nulls.Wait()
-		response := check(t, "ours")
+		response := checkFor(t, "ours")
 		response[0] = 1
 		for name, first := range map[string][]byte{
 			"long":     {0xff, 0xff},
@@ -358,8 +358,8 @@ func TestTCPNeedsACheckFirst(t *testing.T) {
 			"empty":    framed(stun.MustBuild(stun.BindingRequest, stun.NewUsername(":ours")).Raw),
 		} {
 			conn := l.dial("192.0.2.1")
-			write(t, conn, first)
-			if d := ended(t, conn); d != 0 {
+			mustWrite(t, conn, first)
+			if d := awaitEnd(t, conn); d != 0 {
 				t.Errorf("%s: closed after %v", name, d)
 			}
 		}
@@ -376,13 +376,13 @@ func TestTCPWaitsForItsOwner(t *testing.T) {
 		defer early.Close()
 		defer twin.Close()
 		for _, conn := range []net.Conn{early, twin} {
-			write(t, conn, framed(check(t, "later")))
+			mustWrite(t, conn, framed(checkFor(t, "later")))
 		}
-		write(t, never, framed(check(t, "never")))
+		mustWrite(t, never, framed(checkFor(t, "never")))
 		var read atomic.Bool
 		var writer sync.WaitGroup
 		writer.Go(func() {
-			write(t, early, framed([]byte("second")))
+			mustWrite(t, early, framed([]byte("second")))
 			read.Store(true)
 		})
 		time.Sleep(unclaimed - time.Second)
@@ -403,18 +403,18 @@ func TestTCPWaitsForItsOwner(t *testing.T) {
 		for _, b := range k.packets {
 			if string(b) == "second" {
 				got = append(got, b)
-			} else if checkedUfrag(b) != "later" {
+			} else if checkedFragment(b) != "later" {
 				t.Errorf("%x", b)
 			}
 		}
 		if len(got) != 1 || string(k.packets[0]) == "second" {
 			t.Errorf("packets %q", k.packets)
 		}
-		if d := ended(t, never); d != time.Second {
+		if d := awaitEnd(t, never); d != time.Second {
 			t.Errorf("nobody's connection is closed after another %v", d)
 		}
 		waiting := l.dial("192.0.2.1") // until the port is closed
-		write(t, waiting, framed(check(t, "never")))
+		mustWrite(t, waiting, framed(checkFor(t, "never")))
 	})
 }
 
@@ -430,7 +430,7 @@ func TestTCPOwnerAppearsMeanwhile(t *testing.T) {
 			return nil
 		}, slog.New(slog.DiscardHandler))
 		conn := l.dial("192.0.2.1")
-		write(t, conn, framed(check(t, "ours")))
+		mustWrite(t, conn, framed(checkFor(t, "ours")))
 		synctest.Wait()
 		if conns, _, _ := k.state(); conns != 1 {
 			t.Errorf("%d connections", conns)
@@ -446,8 +446,8 @@ func TestTCPSilenceEnds(t *testing.T) {
 	withPipedTCP(t, func(t *testing.T, l *piped, p *tcpPort, owners *tcpOwners) {
 		k := owners.add("ours")
 		conn, slow := l.dial("192.0.2.1"), l.dial("192.0.2.2")
-		write(t, conn, framed(check(t, "ours")))
-		write(t, slow, framed(check(t, "ours")))
+		mustWrite(t, conn, framed(checkFor(t, "ours")))
+		mustWrite(t, slow, framed(checkFor(t, "ours")))
 		var trickle sync.WaitGroup
 		trickle.Go(func() {
 			begin := time.Now()
@@ -463,10 +463,10 @@ func TestTCPSilenceEnds(t *testing.T) {
 		})
 		for range 20 {
 			time.Sleep(tcpIdle * 3 / 4)
-			write(t, conn, framed([]byte("alive")))
+			mustWrite(t, conn, framed([]byte("alive")))
 		}
 		trickle.Wait()
-		if d := ended(t, conn); d < tcpIdle*7/8 || d > tcpIdle {
+		if d := awaitEnd(t, conn); d < tcpIdle*7/8 || d > tcpIdle {
 			t.Errorf("closed after %v", d)
 		}
 		synctest.Wait()
@@ -481,7 +481,7 @@ func TestTCPSlowPeer(t *testing.T) {
 	withPipedTCP(t, func(t *testing.T, l *piped, p *tcpPort, owners *tcpOwners) {
 		k := owners.add("ours")
 		conn := l.dial("192.0.2.1")
-		write(t, conn, framed(check(t, "ours")))
+		mustWrite(t, conn, framed(checkFor(t, "ours")))
 		synctest.Wait()
 		c, begin := k.conns[0], time.Now()
 		const size, packets = 1000, 20
@@ -537,7 +537,7 @@ func TestTCPOwnerCloses(t *testing.T) {
 			c.close()
 		}
 		conn := l.dial("192.0.2.1")
-		write(t, conn, framed(check(t, "ours"), []byte("not seen: it may or may not be")))
+		mustWrite(t, conn, framed(checkFor(t, "ours"), []byte("not seen: it may or may not be")))
 		_, _ = io.Copy(io.Discard, conn)
 		synctest.Wait()
 		if conns, _, gone := k.state(); conns != 1 || gone != 1 || k.conns[0].queue.waiting != 0 {
@@ -555,7 +555,7 @@ func TestTCPLimits(t *testing.T) {
 		for range maxTCPPerAddress {
 			conns = append(conns, l.dial("2001:db8::1"))
 		}
-		if d := ended(t, l.dial("2001:db8::ffff:0:0:1")); d != 0 || p.counts() != (tcpCounts{open: maxTCPPerAddress, refused: 1}) {
+		if d := awaitEnd(t, l.dial("2001:db8::ffff:0:0:1")); d != 0 || p.counts() != (tcpCounts{open: maxTCPPerAddress, refused: 1}) {
 			t.Errorf("after %v: %+v", d, p.counts())
 		}
 		l.dial("2001:db8:0:1::1")
@@ -607,7 +607,7 @@ func TestTCPAllocatesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	out, in := framed(check(t, "ours"), make([]byte, 1000)), make([]byte, 3000)
+	out, in := framed(checkFor(t, "ours"), make([]byte, 1000)), make([]byte, 3000)
 	round := func() {
 		if _, err := conn.Write(out); err != nil {
 			t.Fatal(err)
@@ -637,14 +637,14 @@ func BenchmarkTCP(b *testing.B) {
 			}
 			const size = 1200
 			run, opened := make([]byte, packets*size), make(chan *tcpConn)
-			p := newTCPPort(l, func(string) tcpOwner { return opener(opened) }, slog.New(slog.DiscardHandler))
+			p := newTCPPort(l, func(string) tcpOwner { return openedTCP(opened) }, slog.New(slog.DiscardHandler))
 			defer p.Close()
 			conn, err := net.Dial("tcp", p.Addr().String())
 			if err != nil {
 				b.Fatal(err)
 			}
 			defer conn.Close()
-			write(b, conn, framed(check(b, "ours")))
+			mustWrite(b, conn, framed(checkFor(b, "ours")))
 			c, in := <-opened, make([]byte, packets*(frameHeader+size))
 			b.ReportAllocs()
 			for b.Loop() {
@@ -660,16 +660,16 @@ func BenchmarkTCP(b *testing.B) {
 	}
 }
 
-// opener tells of the first packet of each connection.
-type opener chan *tcpConn
+// openedTCP tells of the first packet of each connection.
+type openedTCP chan *tcpConn
 
-func (o opener) receivedTCP(c *tcpConn, _ []byte) { o <- c }
-func (o opener) goneTCP(*tcpConn)                 {}
+func (o openedTCP) receivedTCP(c *tcpConn, _ []byte) { o <- c }
+func (o openedTCP) goneTCP(*tcpConn)                 {}
 
 // FuzzTCPFrames reads a byte stream in pieces of any size: the frames are those of the whole, and every one may be the first.
 func FuzzTCPFrames(f *testing.F) {
-	f.Add(framed(check(f, "ours"), nil, []byte("a"), make([]byte, maxTCPFrame)), uint16(1))
-	f.Add(framed(make([]byte, maxTCPFrame), make([]byte, maxTCPFrame), check(f, "x")), uint16(3000))
+	f.Add(framed(checkFor(f, "ours"), nil, []byte("a"), make([]byte, maxTCPFrame)), uint16(1))
+	f.Add(framed(make([]byte, maxTCPFrame), make([]byte, maxTCPFrame), checkFor(f, "x")), uint16(3000))
 	f.Add(framed(make([]byte, maxTCPFrame+1)), uint16(7))
 	f.Add(append(framed([]byte("whole")), 0, 9, 1), uint16(2))
 	f.Add(framed(stun.MustBuild(stun.BindingRequest, stun.NewUsername(":"), stun.NewUsername("a:b")).Raw), uint16(100))
@@ -696,7 +696,7 @@ func FuzzTCPFrames(f *testing.F) {
 					t.Fatalf("frame %d is %x", got, b)
 				}
 				got++
-				checkUfrag(t, b)
+				compareFragment(t, b)
 				clear(b[:cap(b)]) // the owner may change it
 				continue
 			}
@@ -717,10 +717,10 @@ func FuzzTCPFrames(f *testing.F) {
 	})
 }
 
-// checkUfrag compares with Pion, which reads the same messages later.
-func checkUfrag(t *testing.T, b []byte) {
-	ufrag := checkedUfrag(b)
-	if len(ufrag) > maxUfrag {
+// compareFragment compares with Pion, which reads the same messages later.
+func compareFragment(t *testing.T, b []byte) {
+	ufrag := checkedFragment(b)
+	if len(ufrag) > maxFragment {
 		t.Fatalf("a fragment of %d bytes", len(ufrag))
 	}
 	var m stun.Message
