@@ -55,6 +55,7 @@ func parseSTUN(b []byte) (m stunMessage, ok bool) {
 	if len(b) < stunHeader || binary.BigEndian.Uint32(b[4:]) != stunCookie || int(binary.BigEndian.Uint16(b[2:])) != len(b)-stunHeader {
 		return m, false
 	}
+	named := false
 	for rest := b[stunHeader:]; len(rest) >= 4; {
 		kind, length := binary.BigEndian.Uint16(rest), int(binary.BigEndian.Uint16(rest[2:]))
 		padded := 4 + (length+3)&^3
@@ -64,6 +65,10 @@ func parseSTUN(b []byte) (m stunMessage, ok bool) {
 		switch value := rest[4 : 4+length]; kind {
 		case stunUsername:
 			// RFC 8445 section 7.2.2: "the username fragment of the receiver … a colon … the sender's".
+			if named {
+				break // section 14: of several the first counts
+			}
+			named = true
 			if fragment, _, found := bytes.Cut(value, colon); found && len(fragment) <= maxFragment {
 				m.fragment = fragment
 			}
