@@ -439,6 +439,7 @@ type layer struct {
 	evicted   []*packet
 	// See describe.
 	dependencies codec.Dependencies
+	source       forward.Source
 	rates        forward.Rates
 	waiting      int // packets that wait for the structure of their dependency descriptors
 	ready        []*packet
