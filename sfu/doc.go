@@ -12,8 +12,8 @@
 //     numbered ([anytime/sfu/history.Reception]), checked for gaps ([anytime/sfu/history.Missing]), parsed
 //     ([anytime/sfu/codec.Parse]) and kept ([anytime/sfu/history.Packets]). layers.go reads the dependency descriptor of
 //     streams with several layers, and keeps packets back that came before the structure of theirs.
-//  4. publication.go: fan-out reads a list that is copied on write. No lock is shared between subscribers. Before it, in rooms
-//     of many open microphones, voices.go holds back the audio of all but the loudest ([anytime/sfu/speakers.Loudest]).
+//  4. publication.go: fan-out reads a list that is copied on write, and passes those by that follow another simulcast layer
+//     (heed.go). No lock is shared between subscribers. Before it, in rooms of many open microphones, voices.go holds back the audio of all but the loudest ([anytime/sfu/speakers.Loudest]).
 //  5. subscription.go: [anytime/sfu/forward.Forwarder] drops it or gives it the subscription's own numbers. Which simulcast
 //     layer, or which spatial and temporal layers of a stream that holds several, is decided by the allocation of the
 //     subscriber's bandwidth. Which of a track's codecs it follows, and what the publisher hears of that, is in codecs.go and

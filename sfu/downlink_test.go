@@ -186,6 +186,7 @@ func withDownlink(t *testing.T, s section, k *narrow, f func(t *testing.T, d *do
 		video.feed(d.sub)
 		d.p.sharing.remove(d.sub) // all goes through, whatever the budget
 		d.sub.out.forwarder.SetTarget(0, forward.AllTemporal)
+		d.sub.heed()
 		d.v = feed{ssrc: 7, pt: 96, mid: "0"}
 		f(t, d)
 	})

@@ -100,6 +100,7 @@ func (s *subscription) follow(bound codecBits, common int, now time.Duration) (r
 	case pub != st.next:
 		s.wait(pub)
 	}
+	s.heed()
 	source, next, fed := st.source, st.next, s.fed
 	s.mu.Unlock()
 	joined := false

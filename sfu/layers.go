@@ -14,7 +14,7 @@ import (
 // is asked for a keyframe, which brings it. By then a retransmission, which may, is overdue.
 const waitingForStructure = 64
 
-// describe reads p's dependency descriptor and measures p. Called with l.mu held, in the order of arrival.
+// describe reads p's dependency descriptor, places p among the layer's packets and measures it. Called with l.mu held, in the order of arrival.
 func (l *layer) describe(p *packet) {
 	p.waiting = false
 	if p.dependency != nil && !p.forward.PaddingOnly {
@@ -44,6 +44,7 @@ func (l *layer) describe(p *packet) {
 	} else if v := &p.forward.Descriptor; v.Kind == codec.VP9 && v.HasTemporal && int32(v.Spatial) >= l.spatial.Load() {
 		l.spatial.Store(int32(v.Spatial) + 1)
 	}
+	l.source.Note(&p.forward)
 	l.rates.Observe(&p.forward, p.size)
 }
 

@@ -342,14 +342,18 @@ func (pub *publication) layer(index uint8) *layer {
 	return l
 }
 
-// deliver hands one received packet to every subscription that is fed; one of audio, to those who are to hear it.
+// deliver hands one received packet to every subscription that is fed and heeds its layer; one of audio, to those who are to
+// hear it.
 func (pub *publication) deliver(p *packet) {
 	if pub.cfg.Kind == Audio {
 		pub.say(p)
 		return
 	}
+	bit := pub.bit(p.forward.Layer)
 	for _, s := range *pub.started.Load() {
-		s.forward(pub, p, false)
+		if s.heeded.Load()&bit != 0 {
+			s.forward(pub, p, false)
+		}
 	}
 }
 
@@ -439,6 +443,7 @@ type layer struct {
 	evicted   []*packet
 	// See describe.
 	dependencies codec.Dependencies
+	source       forward.Source
 	rates        forward.Rates
 	waiting      int // packets that wait for the structure of their dependency descriptors
 	ready        []*packet

@@ -25,6 +25,10 @@ func (s *subscription) nacked(sequences []uint16, now time.Duration) {
 	if st == nil || s.ended || st.sent == nil {
 		return
 	}
+	if st.shed.Load() { // to one who heeds nothing no packet comes that would find it
+		s.restart()
+		s.heed()
+	}
 	sequences = sequences[:min(len(sequences), maxResend)]
 	// Nothing can be shown before the keyframe is whole: its packets go first.
 	for _, first := range [...]bool{true, false} {

@@ -95,6 +95,7 @@ func (sh *share) apply(now time.Duration, d *descent, keyframes []needed) []need
 	if st == nil || s.ended {
 		return keyframes
 	}
+	defer s.heed()
 	r := sh.sub.Result()
 	s.allotted = r
 	if s.pub.cfg.Kind == Audio {

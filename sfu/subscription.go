@@ -38,10 +38,31 @@ const (
 
 // subscription is one participant's receiving of one track. From Subscribe it waits for a codec of the publication, for an
 // m-line, for the answer to it and for the transport; then it is fed.
+//
+// What every packet touches comes first in the structures, within a few cache lines.
 type subscription struct {
-	p    *Participant
-	pub  *publication // the track: its first codec
-	room *room        // in which it was found
+	heeded atomic.Uint32 // the layers whose packets are handed to it, see heed
+	mu     sync.Mutex
+	// Guarded by it.
+	ended  bool
+	fed    bool    // the transport is up
+	barred bool    // the latest settings have exceeded asks
+	out    *stream // nil before the answer
+	pause  pauseState
+	p      *Participant
+	pub    *publication // the track: its first codec
+	// Guarded by mu, too.
+	frames   uint64 // of a video
+	freeze   freezeMeter
+	stats    SubscriptionStats
+	settings SubscriptionSettings
+	starved  bool         // paused for want of bandwidth
+	allotted alloc.Result // by the latest allocation
+	measured measuredStream
+	asks     allowance // for keyframes: by PLI, and by changes of the settings
+	recent   recent
+
+	room *room // in which it was found
 	// line is the m-line, nil before the first offer. Guarded by the participant's negotiation.
 	line *line
 	// order counts the participant's subscriptions. stalled: the client was told that there is no m-line for it; guarded
@@ -49,22 +70,6 @@ type subscription struct {
 	order   int
 	stalled bool
 	share   *share // guarded by the participant's allocation
-
-	mu       sync.Mutex
-	settings SubscriptionSettings
-	ended    bool
-	fed      bool    // the transport is up
-	out      *stream // nil before the answer
-	stats    SubscriptionStats
-	pause    pauseState
-	starved  bool         // paused for want of bandwidth
-	allotted alloc.Result // by the latest allocation
-	measured measuredStream
-	asks     allowance // for keyframes: by PLI, and by changes of the settings
-	barred   bool      // the latest settings have exceeded it
-	recent   recent
-	freeze   freezeMeter
-	frames   uint64 // of a video
 }
 
 // stream is the sending side of a subscription, from the answer on. Guarded by the subscription.
@@ -76,39 +81,41 @@ type stream struct {
 	// next is the codec that takes over at its next keyframe, nil for none.
 	next          *publication
 	nextForwarder *forward.Forwarder
-	moved         bool      // the codec before is still in the fan-out
-	can           codecBits // the codecs that it can have
-
-	line         section // as negotiated
-	sent         *history.Sent
-	formats      [128]format // by the publisher's payload type
-	ids          extensionIDs
-	ssrc, repair uint32 // repair: RTX SSRC, 0 = none
-	repairNext   uint16
-	// stamps let a packet be sent again bit for bit where there is no RTX; see [subscription.resend].
-	stamps []stamp
 	// shed is set by the egress when it has dropped packets.
-	shed atomic.Bool
-	// newest is the highest sequence number sent, stamped its timestamp; boundary: it ended a frame.
-	newest   uint16
-	extended uint32 // the highest sequence number remembered, with its cycles
-	stamped  uint32
-	boundary bool
-	repeat   uint16 // which packet is sent again for padding
-	class    class  // of what isn't sent again
-	reported uint32 // highest sequence number in the latest receiver report, extended
-	told     uint32 // packets, as in the latest sender report
+	shed     atomic.Bool
+	class    class // of what isn't sent again
 	nack     bool
-	history  int // the size of sent
-	repairs  int // bytes that may be sent again
-	cname    string
-	clock    uint32
-	keyframe uint32 // the timestamp of the latest keyframe sent
-	prefix   [maxPrefix]byte
-	packet   outgoing // scratch
-	packets  uint32   // as sender reports count
+	boundary bool   // newest ended a frame
+	newest   uint16 // the highest sequence number sent …
+	stamped  uint32 // … and its timestamp
+	packets  uint32 // as sender reports count
 	octets   uint32
-	first    forward.Config
+
+	ssrc, repair uint32 // repair: RTX SSRC, 0 = none
+	keyframe     uint32 // the timestamp of the latest keyframe sent
+	extended     uint32 // the highest sequence number remembered, with its cycles
+	sent         *history.Sent
+	// stamps let a packet be sent again bit for bit where there is no RTX; see [subscription.resend].
+	stamps  []stamp
+	repairs int // bytes that may be sent again
+	// heard is that of the latest fresh packet of audio that was passed, 0 after a hush; see [stream.hears].
+	heard   uint64
+	ids     extensionIDs
+	prefix  [maxPrefix]byte
+	packet  outgoing    // scratch
+	formats [128]format // by the publisher's payload type
+
+	line       section   // as negotiated
+	moved      bool      // the codec before is still in the fan-out
+	can        codecBits // the codecs that it can have
+	repairNext uint16
+	repeat     uint16 // which packet is sent again for padding
+	reported   uint32 // highest sequence number in the latest receiver report, extended
+	told       uint32 // packets, as in the latest sender report
+	history    int    // the size of sent
+	cname      string
+	clock      uint32
+	first      forward.Config
 	// announced: padding has gone ahead of the first packet, in so many packets.
 	announced bool
 	padding   uint8
@@ -116,8 +123,6 @@ type stream struct {
 	temporal  int   // the highest temporal layer that the forwarder has been told
 	forsaken  forsaken
 	drained   time.Duration // until then the lowest layer is sent: another was stopped
-	// heard is that of the latest fresh packet of audio that was passed, 0 after a hush; see [stream.hears].
-	heard uint64
 }
 
 // format is how a publisher's payload type is sent to one subscriber.
@@ -180,6 +185,7 @@ func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) err
 	if _, have := choose(s.pub.codecs.policy, takes, bound, -1); have >= 0 {
 		s.start(s.pub.codecs.all()[have])
 	}
+	s.heed()
 	return nil
 }
 
@@ -244,8 +250,8 @@ func formatFor(n *section, in payload, all []payload, encrypted bool) (format, b
 	return format{pt: pt, rtx: rtx}, ok
 }
 
-// forward decides on one received packet of a codec and sends it. It is called for every packet of every layer, from the
-// goroutine that received it; of audio, for those that aren't held back and the first that is, with hush set.
+// forward decides on one received packet of a codec and sends it. It is called for the packets of the layers that it heeds, from
+// the goroutine that received them; of audio, for those that aren't held back and the first that is, with hush set.
 func (s *subscription) forward(pub *publication, p *packet, hush bool) {
 	s.mu.Lock()
 	st := s.out
@@ -267,6 +273,7 @@ func (s *subscription) forward(pub *publication, p *packet, hush bool) {
 	} else if d = st.await(p); d.Started {
 		s.switched()
 	}
+	s.heed()
 	if d.Action != forward.Drop && pub == st.source {
 		sent := d.Sent(&p.forward)
 		sent.Layer |= uint8(pub.index) << layerBits
@@ -475,6 +482,7 @@ func (s *subscription) configure(set SubscriptionSettings, now time.Duration) {
 	if s.out != nil {
 		s.out.each(func(f *forward.Forwarder) { f.SetPaused(set.Disabled || s.starved) })
 	}
+	s.heed()
 	s.mu.Unlock()
 	s.retarget(now)
 	s.pub.codecs.settleFor(s, now)
@@ -497,6 +505,7 @@ func (s *subscription) setMuted(muted bool) {
 	if s.out != nil {
 		s.out.each(func(f *forward.Forwarder) { f.SetMuted(muted) })
 	}
+	s.heed()
 	s.mu.Unlock()
 	s.retarget(now)
 }
@@ -509,6 +518,7 @@ func (s *subscription) end() bool {
 	if s.out != nil && !was {
 		s.out.egress.forget(&s.out.shed)
 	}
+	s.heed()
 	s.mu.Unlock()
 	s.p.sharing.remove(s)
 	s.pub.forget(s)

@@ -126,7 +126,7 @@ func TestLipSync(t *testing.T) {
 	sr(sound, 0, 48000, time.Second, 30*time.Millisecond)
 	sr(video, 0, 1_090_000, time.Second, 35*time.Millisecond)
 	sr(video, 1, 4_000_090_000, time.Second, 40*time.Millisecond)
-	fv, fa := newVideo(), New(Config{Kind: 2, Sequence: 1, Timestamp: 77})
+	fv, fa := newVideo(), newFed(Config{Kind: 2, Sequence: 1, Timestamp: 77})
 	packet := func(layer uint8, sequence uint64, rtp uint32, at time.Duration) *Packet {
 		p := videoAt(layer, sequence, rtp, at)
 		p.Capture, p.CaptureKnown = video.Line(layer).Capture(rtp), true

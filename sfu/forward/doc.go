@@ -5,9 +5,11 @@
 // A packet passes in this order:
 //
 //  1. The owner numbers it ([anytime/sfu/history.Reception]), parses it ([anytime/sfu/codec.Parse]), asks the track's
-//     [Timeline] for its capture time, and fills one [Packet], which all subscriptions share read-only (packet.go).
-//  2. [Forwarder.Forward] (forwarder.go) finds the layer: start, stay, switch or wait for a keyframe. Of a stream that holds
-//     several spatial and temporal layers, svc.go lets those pass that are wanted and can be decoded.
+//     [Timeline] for its capture time, and fills one [Packet], which all subscriptions share read-only (packet.go). The
+//     layer's [Source] (source.go) notes it.
+//  2. It goes to the subscriptions that heed its layer ([Forwarder.Heeds]). [Forwarder.Forward] (forwarder.go) finds the
+//     layer: start, stay, switch or wait for a keyframe. Of a stream that holds several spatial and temporal layers, svc.go
+//     lets those pass that are wanted and can be decoded.
 //  3. sequence.go gives the packet its outgoing number: gaps of loss stay gaps, deliberate drops leave none.
 //  4. The owner sends it, and puts [Decision.Sent] into the subscription's [anytime/sfu/history.Sent].
 //

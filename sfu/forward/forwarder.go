@@ -32,27 +32,26 @@ type Config struct {
 // none stands for no layer.
 const none = -1
 
-// Forwarder is the state of one subscription.
+// Forwarder is the state of one subscription. What every packet needs comes first.
 type Forwarder struct {
-	cfg      Config
-	seq      sequencer
 	current  int8 // layer being forwarded, or none
 	target   int8 // layer wanted, or none
-	epoch    uint32
 	paused   bool
 	muted    bool
 	withheld bool // see Withheld
 	begun    bool // something has been sent: last is set
 	temporal temporalFilter
-	svc      selector
+	epoch    uint32
 	// Source minus ours, for the layer being forwarded.
 	timestampOffset uint32
 	pictureOffset   uint16
 	frameOffset     uint16
 	tl0Offset       uint8
-	last            sentFrame
 	newest          newestPacket
-	sources         [MaxLayers]source
+	seq             sequencer
+	last            sentFrame
+	cfg             Config
+	svc             selector
 }
 
 // sentFrame is the latest frame that was sent.
@@ -73,14 +72,6 @@ type newestPacket struct {
 	spatial      uint8  // … a frame of this spatial layer
 	droppedFrame bool   // a frame has been dropped since the start …
 	droppedStamp uint32 // … the latest with this source timestamp
-}
-
-// source is what is known of each layer, followed or not.
-type source struct {
-	seen          bool
-	parameterSets bool // it sends parameter sets in band
-	epoch         uint32
-	highest       uint64
 }
 
 // temporalFilter says which temporal layers pass.
@@ -173,19 +164,32 @@ func (f *Forwarder) Withheld() { f.withheld = true }
 
 // NeedsKeyframe reports whether the subscription waits for a keyframe, and of which layer.
 func (f *Forwarder) NeedsKeyframe() (layer uint8, needed bool) {
-	if f.paused || f.muted || f.target == none || f.cfg.Kind.IsAudio() {
+	if f.stopped() || f.cfg.Kind.IsAudio() {
 		return 0, false
 	}
 	return uint8(f.target), f.current != f.target || f.svc.stuck
 }
 
-// Forward decides on p. Packets of all layers of the publication must be passed, in the order in which they came.
-func (f *Forwarder) Forward(p *Packet) Decision {
-	if p.Layer >= MaxLayers {
-		return Decision{}
+// Heeds returns the layers whose packets count now, a bit for each, layer 0's the lowest: those that are sent, or may begin to
+// be. While nothing is sent, those of every layer have the wish for a keyframe repeated. It changes with any call of a method
+// that changes something, [Forwarder.Forward] included.
+func (f *Forwarder) Heeds() (layers uint8) {
+	switch {
+	case f.stopped():
+		return 0
+	case f.current == none:
+		return EveryLayer
 	}
-	newest := f.sources[p.Layer].note(p)
-	if f.paused || f.muted || f.target == none {
+	return 1<<f.current | 1<<f.target
+}
+
+// stopped reports whether nothing is wanted.
+func (f *Forwarder) stopped() bool { return f.paused || f.muted || f.target == none }
+
+// Forward decides on p. The packets of the layers that it heeds must be passed, in the order in which they came; for those of
+// the others there is nothing to do, if they are.
+func (f *Forwarder) Forward(p *Packet) Decision {
+	if p.Layer >= MaxLayers || f.stopped() {
 		return Decision{}
 	}
 	if int8(p.Layer) == f.current {
@@ -196,25 +200,10 @@ func (f *Forwarder) Forward(p *Packet) Decision {
 			f.current = none // the source restarted: nothing of what was known holds
 		}
 	}
-	if newest && f.canStart(p) {
+	if p.Newest && f.canStart(p) {
 		return f.start(p)
 	}
 	return f.drop()
-}
-
-// note takes p in and reports whether it is the newest of its layer.
-func (s *source) note(p *Packet) (newest bool) {
-	if !s.seen || int32(p.Epoch-s.epoch) > 0 {
-		*s = source{seen: true, epoch: p.Epoch, highest: p.Sequence}
-		newest = true
-	} else if p.Epoch == s.epoch && p.Sequence > s.highest {
-		s.highest = p.Sequence
-		newest = true
-	}
-	if p.Descriptor.ParameterSets && !p.PaddingOnly {
-		s.parameterSets = true
-	}
-	return newest
 }
 
 func (f *Forwarder) drop() (d Decision) {
@@ -236,7 +225,7 @@ func (f *Forwarder) canStart(p *Packet) bool {
 		return false
 	}
 	// Where the sender repeats its parameter sets in band, a slice whose own were lost is no place to start.
-	return p.Descriptor.Keyframe && (p.Descriptor.ParameterSets || !f.sources[p.Layer].parameterSets)
+	return p.Descriptor.Keyframe && (p.Descriptor.ParameterSets || !p.InBand)
 }
 
 // start begins to follow p's layer with p.

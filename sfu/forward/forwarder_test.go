@@ -19,7 +19,7 @@ func audio(sequence uint64, timestamp uint32, at time.Duration) *Packet {
 	return &Packet{Sequence: sequence, Timestamp: timestamp, Arrival: at, Descriptor: codec.Descriptor{Kind: codec.Opus, FrameStart: true, Keyframe: true}}
 }
 
-func newVideo() *Forwarder { return New(Config{Kind: codec.VP8, Sequence: 100, Timestamp: 5000}) }
+func newVideo() *fed { return newFed(Config{Kind: codec.VP8, Sequence: 100, Timestamp: 5000}) }
 
 // want checks a decision's action and numbers.
 func want(t *testing.T, d Decision, action Action, sequence uint16, timestamp uint32) {
@@ -85,7 +85,7 @@ func TestVideoStartsBelowTarget(t *testing.T) {
 }
 
 func TestAudioStartsAtOnce(t *testing.T) {
-	f := New(Config{Kind: codec.Opus, Sequence: 7, Timestamp: 70})
+	f := newFed(Config{Kind: codec.Opus, Sequence: 7, Timestamp: 70})
 	d := f.Forward(audio(500, 9600, 0))
 	want(t, d, Send, 7, 70)
 	if !d.Started || !d.Marker || d.Rewrite || d.NeedKeyframe {
@@ -114,7 +114,7 @@ func TestAudioStartsAtOnce(t *testing.T) {
 
 // Packets that were kept from the forwarder are a pause in a talk: no hole in the numbers, the source's own time, a marker.
 func TestWithheldIsAPause(t *testing.T) {
-	f := New(Config{Kind: codec.Opus, Sequence: 7, Timestamp: 70})
+	f := newFed(Config{Kind: codec.Opus, Sequence: 7, Timestamp: 70})
 	want(t, f.Forward(audio(500, 9600, 0)), Send, 7, 70)
 	want(t, f.Forward(audio(502, 11520, 40*time.Millisecond)), Send, 9, 1990)
 	f.Withheld()
@@ -154,7 +154,7 @@ func TestWithheldIsAPause(t *testing.T) {
 }
 
 func TestAnnouncedStreamGoesOn(t *testing.T) {
-	f := New(Config{Kind: codec.Opus, Sequence: 65535, Timestamp: 70})
+	f := newFed(Config{Kind: codec.Opus, Sequence: 65535, Timestamp: 70})
 	for _, want := range []uint16{65535, 0} {
 		if sequence, timestamp := f.Announce(); sequence != want || timestamp != 69 {
 			t.Fatalf("announced by %d at %d, want %d at 69", sequence, timestamp, want)
@@ -213,7 +213,7 @@ func TestRestartWaitsForAKeyframe(t *testing.T) {
 		t.Fatalf("%+v", d)
 	}
 	want(t, f.Forward(video(0, 1002, 15000, true)), Send, 101, 10940)
-	a := New(Config{Kind: codec.Opus, Sequence: 7})
+	a := newFed(Config{Kind: codec.Opus, Sequence: 7})
 	want(t, a.Forward(audio(1, 960, 0)), Send, 7, 0)
 	a.Restart()
 	want(t, a.Forward(audio(2, 1920, 20*time.Millisecond)), Send, 8, 960)
@@ -331,7 +331,7 @@ func TestGapTooLarge(t *testing.T) {
 		t.Fatalf("at the keyframe: %+v", d)
 	}
 
-	a := New(Config{Kind: codec.Opus, Sequence: 1, Timestamp: 0})
+	a := newFed(Config{Kind: codec.Opus, Sequence: 1, Timestamp: 0})
 	a.Forward(audio(10, 0, 0))
 	want(t, a.Forward(audio(11+audioWindow, 960*(1+audioWindow), 20*time.Millisecond*(1+audioWindow))), Send, 2, 960*(1+audioWindow))
 }

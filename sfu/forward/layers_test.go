@@ -13,7 +13,7 @@ import (
 type svcStep struct {
 	t      *testing.T
 	source *svcSource
-	f      *Forwarder
+	f      *fed
 	now    time.Duration
 	in     ingest
 	last   uint16 // outgoing sequence number
@@ -26,7 +26,7 @@ func newSVCStep(t *testing.T, mode string, described bool) *svcStep {
 		kind = codec.AV1
 	}
 	s := &svcStep{t: t, source: newSVCSource(codectest.ModeOf(mode), described, rand.New(rand.NewPCG(1, 1))), now: time.Second,
-		f: New(Config{Kind: kind, Sequence: 7, Timestamp: 9})}
+		f: newFed(Config{Kind: kind, Sequence: 7, Timestamp: 9})}
 	s.f.SetTarget(0, AllTemporal)
 	return s
 }
@@ -235,7 +235,7 @@ func TestNumbersGoOn(t *testing.T) {
 		sources[1].encoder.Number = 100
 		sources[1].firstFrame = 100
 		kind := map[bool]codec.Kind{true: codec.AV1, false: codec.VP9}[by]
-		f := New(Config{Kind: kind, Sequence: 1, Timestamp: 1})
+		f := newFed(Config{Kind: kind, Sequence: 1, Timestamp: 1})
 		f.SetTarget(0, AllTemporal)
 		var frames, pictures []uint16
 		step := func(n int, key bool) {
@@ -402,7 +402,7 @@ func FuzzSVC(f *testing.F) {
 	f.Add(uint8(20), false, []byte{0, 3, 0, 5, 0, 0x92, 0, 0, 0x40, 0})
 	f.Fuzz(func(t *testing.T, mode uint8, described bool, script []byte) {
 		kind := map[bool]codec.Kind{true: codec.AV1, false: codec.VP9}[described]
-		fw := New(Config{Kind: kind, Sequence: 1, Timestamp: 1})
+		fw := newFed(Config{Kind: kind, Sequence: 1, Timestamp: 1})
 		fw.SetTarget(0, AllTemporal)
 		r := rand.New(rand.NewPCG(1, 1))
 		source := newSVCSource(codectest.Modes[int(mode)%len(codectest.Modes)], described, r)

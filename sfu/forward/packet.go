@@ -10,6 +10,9 @@ import (
 // MaxLayers is the most simulcast layers of a publication.
 const MaxLayers = 4
 
+// EveryLayer has the bits of all of them, see [Forwarder.Heeds].
+const EveryLayer = 1<<MaxLayers - 1
+
 // AllTemporal as a temporal target forwards every temporal layer.
 const AllTemporal = 7
 
@@ -26,6 +29,9 @@ type Packet struct {
 	Marker           bool
 	// PaddingOnly: there is no payload; Descriptor isn't looked at.
 	PaddingOnly bool
+	// Newest and InBand are from [Source.Note]: no later packet of the layer has come before; and the layer sends parameter
+	// sets among its packets.
+	Newest, InBand bool
 	// Layer is the simulcast layer, 0 the lowest.
 	Layer      uint8
 	Descriptor codec.Descriptor

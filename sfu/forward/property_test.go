@@ -194,9 +194,9 @@ func (s scenario) run(t *testing.T, seed uint64) {
 	if s.reports {
 		in.timelines = NewTimeline(90000)
 	}
-	f := New(Config{Kind: codec.VP8, Sequence: uint16(r.Uint32()), Timestamp: r.Uint32()})
+	f := newFed(Config{Kind: codec.VP8, Sequence: uint16(r.Uint32()), Timestamp: r.Uint32()})
 	if r.IntN(2) == 0 {
-		f = New(Config{Kind: codec.VP8, Sequence: 0xffff - uint16(r.IntN(40)), Timestamp: ^uint32(r.IntN(90000))})
+		f = newFed(Config{Kind: codec.VP8, Sequence: 0xffff - uint16(r.IntN(40)), Timestamp: ^uint32(r.IntN(90000))})
 	}
 	f.SetTarget(r.IntN(s.layers), r.IntN(3))
 	check := newReceiver(t, sources)

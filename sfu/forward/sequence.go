@@ -20,10 +20,10 @@ type slot struct {
 
 // sequencer gives outgoing sequence numbers to the packets of one layer, from a starting point on.
 type sequencer struct {
-	window  int    // how many slots there are, from the beginning on
 	slots   []slot // of the latest source numbers, by their low bits
 	highest uint64 // highest source number seen
 	next    uint16 // outgoing number of the next packet
+	window  int    // how many slots there are, from the beginning on
 }
 
 func newSequencer(window int, first uint16) sequencer {

@@ -91,7 +91,7 @@ type svcRun struct {
 	sent   []svcSent
 	fills  int
 	keys   int
-	f      *Forwarder
+	f      *fed
 }
 
 func (x *svcRun) run(t *testing.T, seed uint64) {
@@ -101,7 +101,7 @@ func (x *svcRun) run(t *testing.T, seed uint64) {
 	if x.described {
 		kind = codec.AV1
 	}
-	x.f = New(Config{Kind: kind, Sequence: uint16(r.Uint32()), Timestamp: r.Uint32()})
+	x.f = newFed(Config{Kind: kind, Sequence: uint16(r.Uint32()), Timestamp: r.Uint32()})
 	x.f.SetTarget(0, AllTemporal)
 	in := &ingest{}
 	used, highest := map[int64]content{}, int64(0)

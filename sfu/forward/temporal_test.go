@@ -62,14 +62,14 @@ func TestH264ParameterSets(t *testing.T) {
 			Descriptor: codec.Descriptor{Kind: codec.H264, FrameStart: true, Keyframe: key, ParameterSets: sps, HeaderLength: 1}}
 	}
 	t.Run("out of band", func(t *testing.T) {
-		f := New(Config{Kind: codec.H264, Sequence: 100, Timestamp: 5000})
+		f := newFed(Config{Kind: codec.H264, Sequence: 100, Timestamp: 5000})
 		f.SetTarget(0, AllTemporal)
 		if d := f.Forward(frame(1, false, true)); d.Action != Send || d.Rewrite {
 			t.Fatalf("%+v", d)
 		}
 	})
 	t.Run("in band", func(t *testing.T) {
-		f := New(Config{Kind: codec.H264, Sequence: 100, Timestamp: 5000})
+		f := newFed(Config{Kind: codec.H264, Sequence: 100, Timestamp: 5000})
 		f.Forward(frame(1, true, true)) // before the subscription wants anything
 		f.SetTarget(0, AllTemporal)
 		if d := f.Forward(frame(2, false, true)); d.Action != Drop || !d.NeedKeyframe {
@@ -84,7 +84,7 @@ func TestH264ParameterSets(t *testing.T) {
 // TestTemporalTargetChangesInAGap lowers and raises the target at a frame whose predecessor's end is missing: the end has
 // to share the fate of its own frame.
 func TestTemporalTargetChangesInAGap(t *testing.T) {
-	packet := func(f *Forwarder, sequence uint64, frame uint16, temporal uint8, start, key bool) Decision {
+	packet := func(f *fed, sequence uint64, frame uint16, temporal uint8, start, key bool) Decision {
 		p := video(0, sequence, uint32(frame)*3000, key)
 		d := &p.Descriptor
 		d.PictureID, d.FrameStart, d.HasTemporal, d.Temporal, d.LayerSync = frame, start, true, temporal, true
