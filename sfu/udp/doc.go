@@ -18,7 +18,7 @@
 //  3. What the kernel refuses is counted and skipped; a full send buffer is never waited for.
 //
 // What the kernel can do is asked when the port opens, by sending to ourselves (listen_linux.go). A socket whose segmented
-// runs fail later does without segmentation from then on.
+// runs fail later, for several addresses or because of the device, does without segmentation from then on.
 //
 // On other systems, and over any other [net.PacketConn] ([Over]), there is one socket with one reader and a write per
 // datagram (over.go). The same tests run over every path.

@@ -25,9 +25,8 @@ type socket struct {
 	raw  syscall.RawConn
 	v6   bool // takes IPv4 addresses in their mapped form only
 	// limit is the best Path that works for sending. It only ever gets worse.
-	limit atomic.Int32
-	// refused counts the segmented runs in a row that were refused.
-	refused  atomic.Int32
+	limit    atomic.Int32
+	refused  refusals
 	transmit transmit
 	counters
 }

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -20,8 +22,10 @@ const (
 	// (UDP_MAX_SEGMENTS, and 65,535 bytes with the headers).
 	maxSegments  = 64
 	maxSegmented = 65000
-	// maxRefused is how many segmented runs in a row may end in EINVAL before the socket does without.
-	maxRefused = 16
+	// maxRefused is how many segmented runs in a row may be refused for their size before the socket does without, if they
+	// were to so many addresses at least.
+	maxRefused   = 16
+	maxRefusedTo = 4
 )
 
 // transmit sends some of the messages with one system call and returns how many.
@@ -225,8 +229,8 @@ func (s *socket) took(b *batch) (datagrams int) {
 	s.writes.Add(1)
 	s.sent.Add(uint64(datagrams))
 	s.sentBytes.Add(uint64(bytes))
-	if segmented && s.refused.Load() != 0 {
-		s.refused.Store(0)
+	if segmented {
+		s.refused.clear()
 	}
 	return datagrams
 }
@@ -234,10 +238,11 @@ func (s *socket) took(b *batch) (datagrams int) {
 // unsegment sends the datagrams of a run one by one that the kernel refused to cut up. EIO says that the device or the
 // route doesn't take such runs: that won't change. EINVAL (EMSGSIZE on newer kernels) says that these datagrams are
 // larger than the MTU of the path to this address, where single ones are fragmented instead. That is one client's path, and
-// an ICMP message can make it so: EINVAL ends segmentation for everybody only when nobody's runs pass in between.
+// an ICMP message can make it so: it ends segmentation for everybody only when several clients' runs are refused and
+// nobody's pass in between.
 func (s *socket) unsegment(run Run, why syscall.Errno) int {
 	s.unsegmented.Add(1)
-	if why == unix.EIO || why == unix.EINVAL && s.refused.Add(1) >= maxRefused {
+	if why == unix.EIO || s.refused.add(run.To.Addr()) {
 		s.fall(Batched, why)
 	}
 	b := batches.Get().(*batch)
@@ -245,6 +250,37 @@ func (s *socket) unsegment(run Run, why syscall.Errno) int {
 	n, _ := s.flush(b)
 	batches.Put(b)
 	return left + n
+}
+
+// refusals are the segmented runs in a row that were refused for their size. A path and its MTU belong to an address: its
+// ports don't differ in them.
+type refusals struct {
+	any  atomic.Bool // spares the senders the lock as long as there are none
+	mu   sync.Mutex
+	runs int
+	to   []netip.Addr // all different, maxRefusedTo at most
+}
+
+// add returns whether there are too many now.
+func (r *refusals) add(to netip.Addr) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.any.Store(true)
+	r.runs++
+	if to = to.Unmap(); len(r.to) < maxRefusedTo && !slices.Contains(r.to, to) {
+		r.to = append(r.to, to)
+	}
+	return r.runs >= maxRefused && len(r.to) >= maxRefusedTo
+}
+
+func (r *refusals) clear() {
+	if !r.any.Load() {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.any.Store(false)
+	r.runs, r.to = 0, r.to[:0]
 }
 
 // swapped is a port in network byte order.

@@ -156,37 +156,82 @@ func TestSegmentationEndsWhereTheDeviceRefusesIt(t *testing.T) {
 	}
 }
 
-// A path with a small MTU is one client's matter.
+// A path with a small MTU is one client's matter, be it the only one who is sent anything. Several in a row, and nobody's
+// runs that pass, are the socket's.
 func TestARefusedSizeIsOneClientsMatter(t *testing.T) {
 	for _, errno := range []syscall.Errno{unix.EINVAL, unix.EMSGSIZE} {
-		m := make(mailbox, 1024)
-		to := open(t, "segmented", Config{Receive: m.receive})
-		from := segmenting(t, nil)
-		run := numbered(to.Addr(), 5, 300, 100)
-		for range 3 * maxRefused { // one refused, one not
-			script(from, errno)
-			for range 2 {
+		t.Run(errno.Error(), func(t *testing.T) {
+			m := make(mailbox, 1024)
+			to := open(t, "segmented", Config{Addr: "0.0.0.0:0", Receive: m.receive})
+			from := segmenting(t, nil)
+			// client is another address each: all of 127.0.0.0/8 are ours.
+			client := func(i int) netip.AddrPort {
+				return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + i)}), to.Addr().Port())
+			}
+			send := func(i int, errnos ...syscall.Errno) {
+				t.Helper()
+				script(from, errnos...)
+				run := numbered(client(i), 5, 300, 100)
 				if n := from.Send(0, run); n != 5 {
-					t.Fatalf("%v: %d of 5 datagrams left", errno, n)
+					t.Fatalf("%d of 5 datagrams left", n)
 				}
 				expect(t, m, run, from.Addr())
 			}
-		}
-		if from.Path() != Segmented {
-			t.Fatalf("%v: the path is %v", errno, from.Path())
-		}
-		for i := range maxRefused {
-			if from.Path() != Segmented {
-				t.Fatalf("%v: given up after %d", errno, i)
+			still := func(when string) {
+				t.Helper()
+				if from.Path() != Segmented {
+					t.Fatalf("the path is %v after %s", from.Path(), when)
+				}
 			}
-			script(from, errno)
-			if n := from.Send(0, run); n != 5 {
-				t.Fatalf("%v: %d of 5 datagrams left", errno, n)
+			for i := range 10 * maxRefused {
+				send(i%(maxRefusedTo-1), errno)
+				still("refusals of too few clients")
 			}
-			expect(t, m, run, from.Addr())
+			send(0)
+			for i := range 10 * maxRefused {
+				send(i, errno)
+				if i%(maxRefused-1) == maxRefused-2 {
+					send(0)
+				}
+				still("refusals with a run in between that passed")
+			}
+			send(0)
+			for i := range maxRefusedTo - 1 {
+				send(i, errno)
+			}
+			send(0)
+			for i := range maxRefused {
+				still("as many refusals of all clients")
+				send(i%maxRefusedTo, errno)
+			}
+			if from.Path() != Batched {
+				t.Errorf("the path is %v in the end", from.Path())
+			}
+		})
+	}
+}
+
+// Ports don't make clients: they share a path.
+func TestRefusalsOfOneAddress(t *testing.T) {
+	var r refusals
+	for i := range 10 * maxRefused {
+		to := netip.MustParseAddr("192.0.2.1")
+		if i%2 == 1 {
+			to = netip.AddrFrom16(to.As16())
 		}
-		if want := map[syscall.Errno]Path{unix.EINVAL: Batched, unix.EMSGSIZE: Segmented}[errno]; from.Path() != want {
-			t.Errorf("%v: the path is %v in the end, want %v", errno, from.Path(), want)
+		if r.add(to) {
+			t.Fatal("one client ends it for all")
+		}
+	}
+	for i := range maxRefusedTo - 1 {
+		if enough := r.add(netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + i)})); enough != (i == maxRefusedTo-2) {
+			t.Errorf("%d clients: %v", 2+i, enough)
+		}
+	}
+	r.clear()
+	for i := range maxRefused {
+		if enough := r.add(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})); enough != (i == maxRefused-1) {
+			t.Errorf("%d refusals: %v", i+1, enough)
 		}
 	}
 }
