@@ -7,7 +7,8 @@
 //     reader and stay in order. Datagrams that came together from one sender may stay together (UDP_GRO).
 //  2. receive_linux.go: the socket's reader, its only goroutine, takes up to 15 messages with one recvmmsg, asks the clock
 //     once, and cuts what the kernel has joined.
-//  3. udp.go: [Config.Receive] gets each datagram, on the reader's goroutine, in the reader's buffer.
+//  3. udp.go: the socket's [Reader] gets each datagram, on that goroutine, in its buffer, and is told when there are none
+//     left for now.
 //
 // A datagram that goes out:
 //

@@ -20,10 +20,11 @@ const probePatience = 500 * time.Millisecond
 
 // socket is one of the sockets of a port. Any number of goroutines may send at the same time; one reads.
 type socket struct {
-	port *Port
-	conn *net.UDPConn
-	raw  syscall.RawConn
-	v6   bool // takes IPv4 addresses in their mapped form only
+	port   *Port
+	reader Reader
+	conn   *net.UDPConn
+	raw    syscall.RawConn
+	v6     bool // takes IPv4 addresses in their mapped form only
 	// limit is the best Path that works for sending. It only ever gets worse.
 	limit    atomic.Int32
 	refused  refusals
@@ -106,7 +107,7 @@ func newSocket(p *Port, c *net.UDPConn, path Path) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{port: p, conn: c, raw: raw, transmit: kernel}
+	s := &socket{port: p, conn: c, raw: raw, reader: discard, transmit: kernel}
 	s.limit.Store(int32(path))
 	var failed error
 	err = raw.Control(func(fd uintptr) {
@@ -132,6 +133,8 @@ func newSocket(p *Port, c *net.UDPConn, path Path) (*socket, error) {
 	_ = s.set(unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
 	return s, nil
 }
+
+func (s *socket) give(r Reader) { s.reader = r }
 
 // joins is whether the kernel is asked to leave datagrams of one sender together. What can be sent has no say in it.
 func (s *socket) joins() bool { return s.port.cfg.Path <= Segmented }

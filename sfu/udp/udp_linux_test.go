@@ -33,7 +33,7 @@ func TestSocketsShareThePort(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			const sockets, peers = 4, 64
 			m := make(mailbox, peers)
-			p := open(t, kind, Config{Sockets: sockets, Receive: m.receive})
+			p := open(t, kind, Config{Sockets: sockets, Reader: every(m.receive)})
 			if len(p.sockets) != sockets {
 				t.Fatalf("%d sockets", len(p.sockets))
 			}
@@ -78,7 +78,7 @@ func TestSocketsShareThePort(t *testing.T) {
 // What arrives as one message still comes as datagrams, and with fewer system calls.
 func TestJoinedDatagramsAreCutUp(t *testing.T) {
 	m := make(mailbox, 1024)
-	to := open(t, "segmented", Config{Sockets: 1, Receive: m.receive})
+	to := open(t, "segmented", Config{Sockets: 1, Reader: every(m.receive)})
 	from := open(t, "segmented", Config{Sockets: 1})
 	if from.Path() != Segmented {
 		t.Skip("this kernel has no UDP_SEGMENT")
@@ -130,7 +130,7 @@ func segmenting(t *testing.T, log *slog.Logger) *Port {
 func TestSegmentationEndsWhereTheDeviceRefusesIt(t *testing.T) {
 	var log bytes.Buffer
 	m := make(mailbox, 1024)
-	to := open(t, "segmented", Config{Receive: m.receive})
+	to := open(t, "segmented", Config{Reader: every(m.receive)})
 	from := segmenting(t, slog.New(slog.NewTextHandler(&log, nil)))
 	s := script(from, unix.EIO, 0, unix.EIO, 0)
 	// Two runs in one system call: both are refused, both come whole and in order.
@@ -162,7 +162,7 @@ func TestARefusedSizeIsOneClientsMatter(t *testing.T) {
 	for _, errno := range []syscall.Errno{unix.EINVAL, unix.EMSGSIZE} {
 		t.Run(errno.Error(), func(t *testing.T) {
 			m := make(mailbox, 1024)
-			to := open(t, "segmented", Config{Addr: "0.0.0.0:0", Receive: m.receive})
+			to := open(t, "segmented", Config{Addr: "0.0.0.0:0", Reader: every(m.receive)})
 			from := segmenting(t, nil)
 			// client is another address each: all of 127.0.0.0/8 are ours.
 			client := func(i int) netip.AddrPort {
@@ -238,7 +238,7 @@ func TestRefusalsOfOneAddress(t *testing.T) {
 
 func TestFallsBackToPlain(t *testing.T) {
 	m := make(mailbox, 1024)
-	to := open(t, "plain", Config{Receive: m.receive})
+	to := open(t, "plain", Config{Reader: every(m.receive)})
 	from := open(t, "batched", Config{Sockets: 1})
 	s := script(from, unix.ENOSYS)
 	run := numbered(to.Addr(), 10, 300, 100)
@@ -258,7 +258,7 @@ func TestAFullSendBufferIsNotWaitedFor(t *testing.T) {
 	for _, kind := range []string{"segmented", "batched", "plain"} {
 		for _, errno := range []syscall.Errno{unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM} {
 			m := make(mailbox, 1024)
-			to := open(t, "plain", Config{Receive: m.receive})
+			to := open(t, "plain", Config{Reader: every(m.receive)})
 			from := open(t, kind, Config{Sockets: 1})
 			script(from, 0, errno)
 			run := numbered(to.Addr(), 1, 300, 300)
@@ -287,7 +287,7 @@ func TestADestinationsErrorsAreItsOwn(t *testing.T) {
 	for _, kind := range []string{"segmented", "batched", "plain"} {
 		for _, errno := range []syscall.Errno{unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPERM, unix.EACCES} {
 			m := make(mailbox, 1024)
-			to := open(t, "plain", Config{Receive: m.receive})
+			to := open(t, "plain", Config{Reader: every(m.receive)})
 			from := open(t, kind, Config{Sockets: 1})
 			path := from.Path()
 			script(from, unix.EINTR, errno)
@@ -349,11 +349,11 @@ func TestProbe(t *testing.T) {
 func TestOverflowIsCounted(t *testing.T) {
 	var late atomic.Bool
 	gate := make(chan struct{})
-	p, err := Listen(Config{Addr: "127.0.0.1:0", Sockets: 1, Buffer: 8192, Path: Batched, Receive: func([]byte, netip.AddrPort, time.Duration) {
+	p, err := Listen(Config{Addr: "127.0.0.1:0", Sockets: 1, Buffer: 8192, Path: Batched, Reader: every(func([]byte, netip.AddrPort, time.Duration) {
 		if late.CompareAndSwap(false, true) {
 			<-gate
 		}
-	}})
+	})})
 	if err != nil {
 		t.Fatal(err)
 	}
