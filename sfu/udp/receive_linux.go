@@ -90,7 +90,7 @@ func (in *inbox) fill(fd uintptr) (int, syscall.Errno) {
 	return 1, 0
 }
 
-// read is the reader. The poller wakes it when something comes, and when the socket is closed.
+// read is the reader. It wakes when something comes, and when the socket is closed.
 func (s *socket) read() {
 	in := newInbox(s.port.cfg.Path)
 	failures, unrested := 0, 0
@@ -100,10 +100,10 @@ func (s *socket) read() {
 			s.reader.Rest(s.port.cfg.Clock())
 		}
 	}
-	err := s.raw.Read(func(fd uintptr) bool {
+	err := s.watch.each(func() bool {
 		defer rest()
 		for !s.port.closed.Load() {
-			n, errno := in.fill(fd)
+			n, errno := in.fill(s.fd)
 			switch {
 			case errno == 0:
 				failures = 0

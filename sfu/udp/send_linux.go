@@ -63,13 +63,6 @@ type batch struct {
 	controls [maxMessages]segmentation
 	parts    [maxMessages]Run // what each message has
 	from, n  int              // messages[from:n] are to be sent
-
-	// call is run with the file descriptor. It sends at most `most` messages; sent and errno are its results.
-	call     func(fd uintptr)
-	transmit transmit
-	most     int
-	sent     int
-	errno    syscall.Errno
 }
 
 var batches = sync.Pool{New: func() any {
@@ -83,9 +76,6 @@ var batches = sync.Pool{New: func() any {
 		m.Control = (*byte)(unsafe.Pointer(c))
 		c.header.Level, c.header.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
 		c.header.SetLen(unix.CmsgLen(2))
-	}
-	b.call = func(fd uintptr) {
-		b.sent, b.errno = b.transmit(fd, b.messages[b.from:min(b.n, b.from+b.most)])
 	}
 	return b
 }}
@@ -178,32 +168,33 @@ func (s *socket) message(b *batch, part Run) bool {
 
 // flush sends what the batch has, empties it, and returns how many datagrams left and the last error.
 func (s *socket) flush(b *batch) (left int, last syscall.Errno) {
-	b.transmit = s.transmit
 	for b.from < b.n {
-		b.most = maxMessages
+		to := b.n
 		if s.path() == Plain {
-			b.most = 1
+			to = b.from + 1
 		}
-		if s.raw.Control(b.call) != nil {
+		if !s.acquire() {
 			last = unix.EBADF // closed
 			break
 		}
-		if b.errno == 0 && b.sent > 0 {
-			left += s.took(b)
+		sent, errno := s.transmit(s.fd, b.messages[b.from:to])
+		s.release()
+		if errno == 0 && sent > 0 {
+			left += s.took(b, sent)
 			continue
 		}
-		last = b.errno
+		last = errno
 		switch part := b.parts[b.from]; {
-		case b.errno == unix.EINTR:
-		case b.errno == unix.EAGAIN || b.errno == unix.ENOBUFS || b.errno == unix.ENOMEM:
+		case errno == unix.EINTR:
+		case errno == unix.EAGAIN || errno == unix.ENOBUFS || errno == unix.ENOMEM:
 			for ; b.from < b.n; b.from++ {
 				s.full.Add(uint64(b.parts[b.from].datagrams()))
 			}
-		case b.errno == unix.ENOSYS && s.path() != Plain:
-			s.fall(Plain, b.errno)
-		case part.datagrams() > 1 && (b.errno == unix.EIO || b.errno == unix.EINVAL || b.errno == unix.EMSGSIZE):
+		case errno == unix.ENOSYS && s.path() != Plain:
+			s.fall(Plain, errno)
+		case part.datagrams() > 1 && (errno == unix.EIO || errno == unix.EINVAL || errno == unix.EMSGSIZE):
 			b.from++
-			left += s.unsegment(part, b.errno)
+			left += s.unsegment(part, errno)
 		default: // concerns this destination, or this datagram
 			s.failed.Add(uint64(part.datagrams()))
 			b.from++
@@ -217,15 +208,15 @@ func (s *socket) flush(b *batch) (left int, last syscall.Errno) {
 }
 
 // took counts the messages that the kernel took.
-func (s *socket) took(b *batch) (datagrams int) {
+func (s *socket) took(b *batch, sent int) (datagrams int) {
 	bytes, segmented := 0, false
-	for _, part := range b.parts[b.from : b.from+b.sent] {
+	for _, part := range b.parts[b.from : b.from+sent] {
 		n := part.datagrams()
 		datagrams += n
 		bytes += len(part.Buffer)
 		segmented = segmented || n > 1
 	}
-	b.from += b.sent
+	b.from += sent
 	s.writes.Add(1)
 	s.sent.Add(uint64(datagrams))
 	s.sentBytes.Add(uint64(bytes))
