@@ -32,7 +32,7 @@ func newSiege(t testing.TB) *siege {
 	s := &siege{stage: newStage(t), feed: feed{ssrc: 7, pt: 96, mid: "0", sequence: 65000}, now: time.Second}
 	s.other = s.another("PA_other")
 	s.video = s.other.publish("TR_other", Video, videoSection("0"))
-	s.watch, s.sink = s.subscribe(s.video, "PA_watcher", videoSection("0"), -1)
+	s.watch, s.sink = s.subscribe(s.video, "PA_watcher", videoSection("0"))
 	s.sink.keep = true
 	s.step()
 	return s
@@ -59,7 +59,7 @@ func (s *siege) keyframe() { s.frame(true) }
 
 func (s *siege) frame(key bool) {
 	s.now += 33 * time.Millisecond
-	s.other.in.rtp(s.feed.packet(s.feed.vp8(true, key), true), s.now)
+	s.other.in.one(s.feed.packet(s.feed.vp8(true, key), true), s.now)
 	s.feed.timestamp += 3000
 	s.feed.picture++
 	s.sent++
@@ -107,7 +107,7 @@ func TestAttackMalformedRTP(t *testing.T) {
 				b[r.IntN(min(len(b), 40))] = byte(r.Uint32())
 			}
 		}
-		s.in.rtp(b, s.now)
+		s.in.one(b, s.now)
 		if r.IntN(100) == 0 {
 			s.step()
 		}
@@ -130,12 +130,12 @@ func TestAttackMalformedDescriptors(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			s := newSiege(t)
 			video := s.publish("TR_a", Video, x.s)
-			_, out := s.subscribe(video, "PA_v", x.s, -1)
+			_, out := s.subscribe(video, "PA_v", x.s)
 			out.keep = true
 			for _, b := range x.bad {
 				for range 100 {
 					f := feed{ssrc: 9, pt: x.s.payloads[0].pt, mid: "0", sequence: uint16(len(b))}
-					s.in.rtp(f.packet(b, true), s.now)
+					s.in.one(f.packet(b, true), s.now)
 				}
 				s.step()
 			}
@@ -150,7 +150,7 @@ func TestAttackMalformedDescriptors(t *testing.T) {
 func TestAttackMalformedExtensions(t *testing.T) {
 	s := newSiege(t)
 	video := s.publish("TR_a", Video, av1Section("0", 6))
-	_, out := s.subscribe(video, "PA_v", av1Section("0", 6), -1)
+	_, out := s.subscribe(video, "PA_v", av1Section("0", 6))
 	out.keep = true // it parses what comes out
 	r := rand.New(rand.NewPCG(3, 4))
 	f := newAV1Feed("L3T3", 6)
@@ -164,7 +164,7 @@ func TestAttackMalformedExtensions(t *testing.T) {
 			for range r.IntN(6) {
 				b[int(h.ExtensionStart)-4+r.IntN(int(h.ExtensionEnd-h.ExtensionStart)+4)] = byte(r.Uint32())
 			}
-			s.in.rtp(b, s.now)
+			s.in.one(b, s.now)
 		}
 		s.step()
 	}
@@ -174,12 +174,12 @@ func TestAttackMalformedExtensions(t *testing.T) {
 func TestAttackSequenceJumps(t *testing.T) {
 	s := newSiege(t)
 	video := s.publish("TR_a", Video, videoSection("0"))
-	_, out := s.subscribe(video, "PA_v", videoSection("0"), -1)
+	_, out := s.subscribe(video, "PA_v", videoSection("0"))
 	out.keep = true
 	f := feed{ssrc: 9, pt: 96, mid: "0"}
 	send := func(sequence uint16) {
 		f.sequence = sequence
-		s.in.rtp(f.packet(f.vp8(true, true), true), s.now)
+		s.in.one(f.packet(f.vp8(true, true), true), s.now)
 		f.picture++
 		f.timestamp += 3000
 	}
@@ -219,12 +219,12 @@ func TestAttackSequenceJumps(t *testing.T) {
 func TestAttackTimestampJumps(t *testing.T) {
 	s := newSiege(t)
 	video := s.publish("TR_a", Video, videoSection("0"))
-	_, out := s.subscribe(video, "PA_v", videoSection("0"), -1)
+	_, out := s.subscribe(video, "PA_v", videoSection("0"))
 	out.keep = true
 	r := rand.New(rand.NewPCG(5, 6))
 	f := feed{ssrc: 9, pt: 96, mid: "0"}
 	for i := range 1000 {
-		s.in.rtp(f.packet(f.vp8(true, i == 0), true), s.now)
+		s.in.one(f.packet(f.vp8(true, i == 0), true), s.now)
 		f.timestamp, f.picture = r.Uint32(), uint16(r.Uint32())&0x7fff
 		s.step()
 	}
@@ -240,12 +240,12 @@ func TestAttackTimestampJumps(t *testing.T) {
 func TestAttackSSRCChanges(t *testing.T) {
 	s := newSiege(t)
 	video := s.publish("TR_a", Video, videoSection("0"))
-	sub, out := s.subscribe(video, "PA_v", videoSection("0"), -1)
+	sub, out := s.subscribe(video, "PA_v", videoSection("0"))
 	out.keep = true
 	f := feed{pt: 96, mid: "0", sequence: 40000}
 	for i := range 2000 {
 		f.ssrc = 1000 + uint32(i)
-		s.in.rtp(f.packet(f.vp8(true, i%2 == 0), true), s.now)
+		s.in.one(f.packet(f.vp8(true, i%2 == 0), true), s.now)
 		f.timestamp += 3000
 		f.picture++
 		s.step()
@@ -269,12 +269,12 @@ func TestAttackSameSSRCOnTwoMLines(t *testing.T) {
 	s := newSiege(t)
 	one := s.publish("TR_a", Video, videoSection("0"))
 	two := s.publish("TR_b", Video, videoSection("1"))
-	_, first := s.subscribe(one, "PA_a", videoSection("0"), -1)
-	_, second := s.subscribe(two, "PA_b", videoSection("1"), -1)
+	_, first := s.subscribe(one, "PA_a", videoSection("0"))
+	_, second := s.subscribe(two, "PA_b", videoSection("1"))
 	f := feed{ssrc: 9, pt: 96}
 	for i := range 100 {
 		f.mid = fmt.Sprint(i % 2)
-		s.in.rtp(f.packet(f.vp8(true, i < 2), true), s.now)
+		s.in.one(f.packet(f.vp8(true, i < 2), true), s.now)
 		f.timestamp += 3000
 		f.picture++
 		s.step()
@@ -290,10 +290,10 @@ func TestAttackAnnouncedLayersThatDontCome(t *testing.T) {
 	for _, only := range []string{"q", "h", "f"} {
 		s := newSiege(t)
 		video := s.publish("TR_a", Video, videoSection("0", "q", "h", "f"))
-		sub, out := s.subscribe(video, "PA_v", videoSection("0"), -1)
+		sub, out := s.subscribe(video, "PA_v", videoSection("0"))
 		f := feed{ssrc: 9, pt: 96, mid: "0", rid: only}
 		for i := range 50 {
-			s.in.rtp(f.packet(f.vp8(true, i == 0), true), s.now)
+			s.in.one(f.packet(f.vp8(true, i == 0), true), s.now)
 			f.timestamp += 3000
 			f.picture++
 			s.step()
@@ -311,12 +311,12 @@ func TestAttackAnnouncedLayersThatDontCome(t *testing.T) {
 func TestAttackSameRidTwice(t *testing.T) {
 	s := newSiege(t)
 	video := s.publish("TR_a", Video, videoSection("0", "q", "q", "q"))
-	_, out := s.subscribe(video, "PA_v", videoSection("0"), -1)
+	_, out := s.subscribe(video, "PA_v", videoSection("0"))
 	out.keep = true
 	feeds := []*feed{{ssrc: 9, pt: 96, mid: "0", rid: "q", sequence: 100}, {ssrc: 10, pt: 96, mid: "0", rid: "q", sequence: 9000}}
 	for i := range 1000 {
 		for _, f := range feeds {
-			s.in.rtp(f.packet(f.vp8(true, i%10 == 0), true), s.now)
+			s.in.one(f.packet(f.vp8(true, i%10 == 0), true), s.now)
 			f.timestamp += 3000
 			f.picture++
 		}
@@ -348,13 +348,13 @@ func TestAttackSwappedSizes(t *testing.T) {
 	s.in.describe(s.pub.tracks.sections)
 	s.pub.bind()
 	video := s.pub.tracks.byID["TR_a"]
-	sub, out := s.subscribe(video, "PA_v", videoSection("0"), -1)
+	sub, out := s.subscribe(video, "PA_v", videoSection("0"))
 	layers := []*feed{{ssrc: 9, rid: "q"}, {ssrc: 10, rid: "h"}, {ssrc: 11, rid: "f"}}
 	for i := range 120 {
 		sub.configure(SubscriptionSettings{Width: uint32(i * 40), Height: uint32(i * 23), Quality: uint8(i)}, s.now)
 		for _, f := range layers {
 			f.pt, f.mid = 96, "0"
-			s.in.rtp(f.packet(f.vp8(true, true), true), s.now)
+			s.in.one(f.packet(f.vp8(true, true), true), s.now)
 			f.timestamp += 3000
 			f.picture++
 		}
@@ -369,7 +369,7 @@ func TestAttackSwappedSizes(t *testing.T) {
 func TestAttackChangingStructures(t *testing.T) {
 	s := newSiege(t)
 	video := s.publish("TR_a", Video, av1Section("0", 6))
-	_, out := s.subscribe(video, "PA_v", av1Section("0", 6), -1)
+	_, out := s.subscribe(video, "PA_v", av1Section("0", 6))
 	out.keep = true
 	modes := []string{"L1T1", "L3T3", "L2T1", "L3T3_KEY", "L1T3", "L2T2_KEY"}
 	f := newAV1Feed(modes[0], 6)
@@ -381,7 +381,7 @@ func TestAttackChangingStructures(t *testing.T) {
 		for range 1 + i%3 {
 			for _, b := range f.picture(r.IntN(2) == 0) {
 				if r.IntN(4) > 0 {
-					s.in.rtp(b, s.now)
+					s.in.one(b, s.now)
 				}
 			}
 		}
@@ -396,7 +396,7 @@ func TestAttackChangingStructures(t *testing.T) {
 func TestAttackAbsurdDependencies(t *testing.T) {
 	s := newSiege(t)
 	video := s.publish("TR_a", Video, av1Section("0", 6))
-	_, out := s.subscribe(video, "PA_v", av1Section("0", 6), -1)
+	_, out := s.subscribe(video, "PA_v", av1Section("0", 6))
 	out.keep = true
 	f := newAV1Feed("L3T3", 6)
 	f.ssrc = 9
@@ -414,7 +414,7 @@ func TestAttackAbsurdDependencies(t *testing.T) {
 					v[n] ^= byte(r.IntN(2) << r.IntN(8))
 				}
 			}
-			s.in.rtp(b, s.now)
+			s.in.one(b, s.now)
 		}
 		s.step()
 	}
@@ -444,7 +444,7 @@ func (s *siege) flood(sub *subscription) (*transport, func(ssrc uint32, pkts ...
 
 func TestAttackPLIFlood(t *testing.T) {
 	s := newSiege(t)
-	sub, _ := s.subscribe(s.video, "PA_attacker", videoSection("0"), -1)
+	sub, _ := s.subscribe(s.video, "PA_attacker", videoSection("0"))
 	_, send := s.flood(sub)
 	s.keyframe()
 	for i := range 5000 {
@@ -468,7 +468,7 @@ func TestAttackPLIFlood(t *testing.T) {
 // TestAttackSettingsFlood: who switches a track off and on again and again gets no more keyframes than who asks for them.
 func TestAttackSettingsFlood(t *testing.T) {
 	s := newSiege(t)
-	sub, _ := s.subscribe(s.video, "PA_attacker", videoSection("0"), -1)
+	sub, _ := s.subscribe(s.video, "PA_attacker", videoSection("0"))
 	s.keyframe()
 	for range 2000 {
 		sub.configure(SubscriptionSettings{Disabled: true}, s.now)
@@ -485,7 +485,7 @@ func TestAttackSettingsFlood(t *testing.T) {
 
 func TestAttackNACKFlood(t *testing.T) {
 	s := newSiege(t)
-	sub, out := s.subscribe(s.video, "PA_attacker", videoSection("0"), -1)
+	sub, out := s.subscribe(s.video, "PA_attacker", videoSection("0"))
 	out.keep = true
 	_, send := s.flood(sub)
 	s.keyframe()
@@ -514,7 +514,7 @@ func TestAttackNACKFlood(t *testing.T) {
 
 func TestAttackRTCPCompounds(t *testing.T) {
 	s := newSiege(t)
-	sub, _ := s.subscribe(s.video, "PA_attacker", videoSection("0"), -1)
+	sub, _ := s.subscribe(s.video, "PA_attacker", videoSection("0"))
 	tr, send := s.flood(sub)
 	var many []rtcp.Packet
 	for i := range uint32(3000) {
@@ -554,7 +554,7 @@ func TestAttackRTCPCompounds(t *testing.T) {
 
 func TestAttackFeedbackForOthers(t *testing.T) {
 	s := newSiege(t)
-	sub, _ := s.subscribe(s.video, "PA_attacker", videoSection("0"), -1)
+	sub, _ := s.subscribe(s.video, "PA_attacker", videoSection("0"))
 	tr, send := s.flood(sub)
 	s.keyframe() // nobody waits for one any more
 	before, _ := s.other.asked()

@@ -80,7 +80,7 @@ func TestLayersWanted(t *testing.T) {
 		}
 	}
 	check("nobody", -1)
-	one, _ := st.subscribe(pub, "PA_1", videoSection("0"), 0)
+	one, _ := st.subscribe(pub, "PA_1", videoSection("0"))
 	check("one", 2)
 	now := st.server.now()
 	one.configure(SubscriptionSettings{Width: 300, Height: 150}, now)
@@ -93,7 +93,7 @@ func TestLayersWanted(t *testing.T) {
 	check("larger than there is", 2)
 	one.configure(SubscriptionSettings{Quality: 1}, now)
 	check("by quality", 1)
-	two, _ := st.subscribe(pub, "PA_2", videoSection("0"), 0)
+	two, _ := st.subscribe(pub, "PA_2", videoSection("0"))
 	check("two", 2)
 	two.configure(SubscriptionSettings{Disabled: true, Quality: 2}, now)
 	check("the second disabled", 1)
@@ -121,7 +121,7 @@ func (f *feed) vp8Temporal(temporal byte, key bool) []byte {
 func TestFPSLeavesTemporalLayersOut(t *testing.T) {
 	st := newStage(t)
 	pub := st.publish("TR_v", Video, videoSection("0"))
-	sub, r := st.subscribe(pub, "PA_1", videoSection("0"), -1)
+	sub, r := st.subscribe(pub, "PA_1", videoSection("0"))
 	f := feed{ssrc: 7, pt: 96, mid: "0"}
 	now := st.server.now()
 	n := 0
@@ -129,7 +129,7 @@ func TestFPSLeavesTemporalLayersOut(t *testing.T) {
 		before := r.n
 		for range 30 {
 			temporal := [4]byte{0, 2, 1, 2}[n%4]
-			st.in.rtp(f.packet(f.vp8Temporal(temporal, n == 0), true), now)
+			st.in.one(f.packet(f.vp8Temporal(temporal, n == 0), true), now)
 			n++
 			now += time.Second / 30
 			f.timestamp += 3000
@@ -190,20 +190,20 @@ func TestEncryptedPayloadsAreLeftAlone(t *testing.T) {
 	audio, video := encrypted("TR_a", Audio, audioSection("0")), encrypted("TR_v", Video, h264)
 	without := audioSection("0")
 	without.payloads = without.payloads[:1] // Opus alone
-	_, both := st.subscribe(audio, "PA_red", audioSection("0"), -1)
-	_, opus := st.subscribe(audio, "PA_opus", without, -1)
-	_, picture := st.subscribe(video, "PA_v", h264, -1)
+	_, both := st.subscribe(audio, "PA_red", audioSection("0"))
+	_, opus := st.subscribe(audio, "PA_opus", without)
+	_, picture := st.subscribe(video, "PA_v", h264)
 	a := feed{ssrc: 8, pt: 63, mid: "0"}
 	// Read as RED this would end inside a header.
-	st.in.rtp(a.packet([]byte{0xff, 0xff}, false), 1)
+	st.in.one(a.packet([]byte{0xff, 0xff}, false), 1)
 	a.pt = 111
-	st.in.rtp(a.packet([]byte{0xff, 0xff}, false), 2)
+	st.in.one(a.packet([]byte{0xff, 0xff}, false), 2)
 	if both.n != 2 || opus.n != 1 {
 		t.Errorf("%d packets with RED, %d without; want 2 and 1", both.n, opus.n)
 	}
 	v := feed{ssrc: 9, pt: 102, mid: "1"}
 	for i, p := range [][]byte{{0x67, 1, 2}, {0x65, 0x80, 1}, {0x41, 0x9a}, {0x7f, 0xee, 3}, {0x78, 0xff, 0xff, 1}} {
-		st.in.rtp(v.packet(p, true), time.Duration(i+1)*33*time.Millisecond)
+		st.in.one(v.packet(p, true), time.Duration(i+1)*33*time.Millisecond)
 		v.timestamp += 3000
 	}
 	if picture.n != 5 {

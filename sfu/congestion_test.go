@@ -284,7 +284,7 @@ func TestEndedSubscriptionLeavesNothing(t *testing.T) {
 		d.feedback = true
 		d.run(time.Second, 300_000)
 		for i := range 40 {
-			d.in.rtp(d.v.packet(d.v.vp8(i == 0, false), i == 39), d.server.now())
+			d.in.one(d.v.packet(d.v.vp8(i == 0, false), i == 39), d.server.now())
 		}
 		if s := d.down.out.snapshot(); s.Waiting == 0 {
 			t.Fatal("nothing waits")
@@ -320,7 +320,7 @@ func pacedSubscribers(st *stage, pub *publication, n int, bits int64, clock func
 	st.server.cfg.StartBitrate = bits
 	for range n {
 		p, r := st.participant("PA_sub"), &recorder{}
-		e := newEgress(r, 0, clock)
+		e := newEgress(r, clock)
 		e.owner = p
 		st.t.Cleanup(e.close)
 		s := pacedSection(true)
@@ -351,13 +351,13 @@ func TestPacedForwardingAllocatesNothing(t *testing.T) {
 			sinks := pacedSubscribers(st, video, 5, bits, func() time.Duration { return time.Duration(now.Load()) })
 			v := feed{ssrc: 7, pt: 96, mid: "0"}
 			key, delta := v.vp8(true, true), v.vp8(false, false)
-			st.in.rtp(v.packet(key, true), time.Duration(now.Load()))
+			st.in.one(v.packet(key, true), time.Duration(now.Load()))
 			frame := func() {
 				v.timestamp += 3000
 				at := time.Duration(now.Add(int64(33 * ms)))
-				st.in.rtp(v.packet(delta, false), at)
-				st.in.rtp(v.packet(delta, false), at)
-				st.in.rtp(v.packet(delta, true), at)
+				st.in.one(v.packet(delta, false), at)
+				st.in.one(v.packet(delta, false), at)
+				st.in.one(v.packet(delta, true), at)
 			}
 			for range 2000 {
 				frame()
@@ -388,12 +388,12 @@ func BenchmarkPaced(b *testing.B) {
 	pacedSubscribers(st, video, subscribers, 100_000_000, func() time.Duration { return time.Duration(now.Load()) })
 	v := feed{ssrc: 7, pt: 96, mid: "0"}
 	key, delta := v.vp8(true, true), v.vp8(true, false)
-	st.in.rtp(v.packet(key, true), time.Duration(now.Load()))
+	st.in.one(v.packet(key, true), time.Duration(now.Load()))
 	b.ReportAllocs()
 	b.ResetTimer()
 	for b.Loop() {
 		v.timestamp += 3000
-		st.in.rtp(v.packet(delta, true), time.Duration(now.Add(int64(ms))))
+		st.in.one(v.packet(delta, true), time.Duration(now.Add(int64(ms))))
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*subscribers), "ns/packet-sent")
 }
@@ -405,7 +405,7 @@ func FuzzFeedback(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, n uint16) {
 		st := newStage(t)
 		p := st.participant("PA_sub")
-		e := newEgress(&recorder{}, 0, st.server.now)
+		e := newEgress(&recorder{}, st.server.now)
 		e.owner = p
 		defer e.close()
 		s := pacedSection(true)
@@ -414,7 +414,7 @@ func FuzzFeedback(f *testing.F) {
 		e.start()
 		ids := extensionIDsOf(&s)
 		for i := range n % 64 {
-			e.send(&outgoing{ssrc: 1000, sequence: i, pt: 96, ids: &ids, fill: true, closes: true, class: sound})
+			e.send(&outgoing{ssrc: 1000, sequence: i, pt: 96, ids: &ids, fill: true, class: sound})
 		}
 		r := returns{find: p.subscriptionOf, bitrate: func(float64) {}, out: e}
 		now := st.server.now()

@@ -179,7 +179,7 @@ func TestStreamsOfLayersGoDownToo(t *testing.T) {
 				keyframes++
 			}
 			for _, b := range f.picture(key) {
-				in.rtp(b, h.now)
+				in.one(b, h.now)
 			}
 		}
 		v := h.viewer("v")

@@ -168,7 +168,7 @@ func withDownlink(t *testing.T, s section, k *narrow, f func(t *testing.T, d *do
 		k.clock, k.streams = st.server.now, map[uint32]*streamAtReceiver{}
 		video := st.publish("TR_v", Video, videoSection("0"))
 		d.p = st.participant("PA_sub")
-		e := newEgress(k, 0, st.server.now)
+		e := newEgress(k, st.server.now)
 		e.owner = d.p
 		d.down = &transport{p: d.p, target: Subscriber, out: e}
 		d.down.back = &returns{find: d.p.subscriptionOf, bitrate: d.down.estimated, out: e}
@@ -201,7 +201,7 @@ func (d *downlink) run(length time.Duration, bits float64) {
 			d.v.timestamp += 3000
 			d.v.picture++
 			for i := range packets {
-				d.in.rtp(d.v.packet(d.v.vp8(i == 0, d.key), i == packets-1), d.server.now())
+				d.in.one(d.v.packet(d.v.vp8(i == 0, d.key), i == packets-1), d.server.now())
 			}
 			d.key = false
 		}

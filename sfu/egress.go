@@ -16,8 +16,6 @@ const (
 	// maxHeader is the largest RTP header that we build: fixed part, four short extension elements and a dependency
 	// descriptor of up to 255 bytes.
 	maxHeader = 304
-
-	defaultBatchDelay = time.Millisecond
 )
 
 // segment is one plaintext RTP packet of a run: header, prefix and payload follow each other on the wire. The slices are
@@ -59,12 +57,10 @@ type outgoing struct {
 	sequence        uint16
 	pt              uint8
 	marker          bool
-	// closes ends the run: the last packet of a frame, or one that is a frame by itself.
-	closes  bool
-	ids     *extensionIDs
-	packet  *packet // owner of payload, nil without one; egress takes a reference of its own
-	prefix  []byte  // copied
-	payload []byte
+	ids             *extensionIDs
+	packet          *packet // owner of payload, nil without one; egress takes a reference of its own
+	prefix          []byte  // copied
+	payload         []byte
 	// frameOffset is added to the frame number of the dependency descriptor.
 	frameOffset uint16
 	// fill: padding only, no payload; full: as much of it as there can be.
@@ -105,12 +101,11 @@ func extensionIDsOf(s *section) extensionIDs {
 	return ids
 }
 
-// egress gathers the packets for one peer connection into runs. A run closes at the frame's marker, at maxRun segments
-// or after the batch delay; where the transport is paced (congestion.go), it then waits for the pacer's grants. There is
-// one queue for media, so order is kept. Safe for concurrent use: several publishers feed one subscriber.
+// egress sends the packets of one peer connection in runs: what is queued before the next flush, at most maxRun packets of it.
+// Where the transport is paced (congestion.go), it then waits for the pacer's grants. There is one queue for media, so order is
+// kept. Safe for concurrent use: several publishers feed one subscriber.
 type egress struct {
 	sink  sink
-	delay time.Duration
 	clock func() time.Duration
 	owner *Participant // nil for an egress that is never paced
 
@@ -146,11 +141,8 @@ type EgressStats struct {
 	RunLengths [maxRun]uint64
 }
 
-func newEgress(s sink, delay time.Duration, clock func() time.Duration) *egress {
-	if delay == 0 {
-		delay = defaultBatchDelay
-	}
-	e := &egress{sink: s, delay: delay, clock: clock}
+func newEgress(s sink, clock func() time.Duration) *egress {
+	e := &egress{sink: s, clock: clock}
 	e.timer = time.AfterFunc(time.Hour, e.expire)
 	e.timer.Stop()
 	return e
@@ -181,10 +173,17 @@ func (e *egress) close() {
 	}
 }
 
-// send queues one packet and sends what is granted when it closes the run. It reports whether the transport takes it.
+// send queues one packet and sends what is granted. It reports whether the transport takes it.
 func (e *egress) send(o *outgoing) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	taken := e.queue(o)
+	e.dispatch()
+	return taken
+}
+
+// queue queues one packet, which leaves with the next dispatch. It reports whether the transport takes it. Called with mu held.
+func (e *egress) queue(o *outgoing) bool {
 	if !e.open || o.again && !(o.stamp.sent && o.stamp.sequence == o.sequence) {
 		return false
 	}
@@ -219,21 +218,21 @@ func (e *egress) send(o *outgoing) bool {
 		s.at = e.clock()
 	}
 	queue.push(s)
-	e.gathered++
-	switch {
-	case o.closes || e.gathered >= maxRun || e.delay < 0:
-		now := e.clock()
-		if g := e.pump(now); g.Padding > 0 {
-			e.wake(now, now) // to make some takes the locks of subscriptions, one of which our caller has
-		}
-	default:
-		now := o.at
-		if now == 0 {
-			now = e.clock()
-		}
-		e.wake(now, now+e.delay)
+	if e.gathered++; e.gathered == maxRun {
+		e.dispatch()
 	}
 	return true
+}
+
+// dispatch sends what is granted of what was queued. Called with mu held.
+func (e *egress) dispatch() {
+	if e.gathered == 0 {
+		return
+	}
+	now := e.clock()
+	if g := e.pump(now); g.Padding > 0 {
+		e.wake(now, now) // to make some takes the locks of subscriptions, one of which our caller has
+	}
 }
 
 // What may wait for the pacer: more than this is no burst of a keyframe but more than any link takes, and a picture that is

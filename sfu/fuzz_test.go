@@ -31,8 +31,8 @@ func FuzzRTCP(f *testing.F) {
 		s := newSiege(t)
 		video := s.publish("TR_a", Video, videoSection("0"))
 		v := feed{ssrc: 7, pt: 96, mid: "0"}
-		s.in.rtp(v.packet(v.vp8(true, true), true), s.now)
-		_, out := s.subscribe(video, "PA_v", videoSection("0"), -1)
+		s.in.one(v.packet(v.vp8(true, true), true), s.now)
+		_, out := s.subscribe(video, "PA_v", videoSection("0"))
 		out.keep = true
 		tr, _ := s.flood(s.watch)
 		for _, ssrc := range []uint32{1000, 2000, 7, feedbackSSRC, 0} {
@@ -60,7 +60,7 @@ func FuzzStream(f *testing.F) {
 		}
 		st := newStage(t)
 		video := st.publish("TR_v", Video, videoSection("0", "q", "h", "f"))
-		sub, r := st.subscribe(video, "PA_v", videoSection("0"), -1)
+		sub, r := st.subscribe(video, "PA_v", videoSection("0"))
 		r.keep = true
 		feeds := []*feed{{ssrc: 7, rid: "q"}, {ssrc: 8, rid: "h"}, {ssrc: 9, rid: "f"}}
 		rtx := feed{ssrc: 70, pt: 97, mid: "0"}
@@ -71,20 +71,20 @@ func FuzzStream(f *testing.F) {
 			payload := v.vp8(c&0x40 == 0, c&0x80 != 0 || i < 3)
 			switch c & 0xf {
 			default:
-				st.in.rtp(v.packet(payload, true), now)
+				st.in.one(v.packet(payload, true), now)
 			case 3: // lost
 				v.sequence++
 			case 4: // twice
-				st.in.rtp(v.packet(payload, true), now)
+				st.in.one(v.packet(payload, true), now)
 				v.sequence--
-				st.in.rtp(v.packet(payload, true), now)
+				st.in.one(v.packet(payload, true), now)
 			case 5:
 				v.sequence += uint16(c) << 7
 			case 6:
 				v.timestamp -= uint32(c) << 20
 			case 7: // again, over RTX
 				at := v.sequence - uint16(c>>4)
-				st.in.rtp(rtx.packet(append([]byte{byte(at >> 8), byte(at)}, payload...), true), now)
+				st.in.one(rtx.packet(append([]byte{byte(at >> 8), byte(at)}, payload...), true), now)
 			case 8:
 				v.ssrc += 16
 			case 9:

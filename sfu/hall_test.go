@@ -123,7 +123,7 @@ func (c *camera) send(n int, now time.Duration) {
 			b[5], b[7] = temporal<<6|0x20, byte(i)
 			b = b[:max(min(left, len(b)), 10)]
 			left -= len(b)
-			c.in.rtp(f.packet(b, left <= 0), now)
+			c.in.one(f.packet(b, left <= 0), now)
 		}
 	}
 }
@@ -158,7 +158,7 @@ type viewer struct {
 func (h *hall) viewer(id string) *viewer {
 	v := &viewer{h: h, p: h.participant("PA_" + id), sink: &recorder{}}
 	v.p.cfg.Notify = func(e Event) { v.told = append(v.told, e) }
-	v.out = newEgress(v.sink, -1, h.server.now)
+	v.out = newEgress(v.sink, h.server.now)
 	v.out.start()
 	h.t.Cleanup(v.out.close)
 	h.viewers = append(h.viewers, v)
@@ -206,7 +206,7 @@ func (h *hall) pass(d time.Duration) {
 		for _, v := range h.voices {
 			for range 2 {
 				v.feed.timestamp += 960
-				v.in.rtp(v.feed.packet(make([]byte, 80), false), h.now)
+				v.in.one(v.feed.packet(make([]byte, 80), false), h.now)
 			}
 		}
 		if h.frames++; h.frames%8 == 0 { // the alarm

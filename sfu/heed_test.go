@@ -29,7 +29,7 @@ func newSimulcast(t testing.TB, viewers int) *simulcast {
 		c.feeds = append(c.feeds, &feed{ssrc: uint32(7 + i), pt: 96, mid: "0", rid: rid})
 	}
 	for i := range viewers {
-		s, r := c.subscribe(c.pub, fmt.Sprintf("PA_%d", i), videoSection("0"), 0)
+		s, r := c.subscribe(c.pub, fmt.Sprintf("PA_%d", i), videoSection("0"))
 		s.configure(SubscriptionSettings{Quality: uint8(i % 3)}, c.now)
 		c.subs, c.sinks = append(c.subs, s), append(c.sinks, r)
 	}
@@ -52,7 +52,7 @@ func (c *simulcast) layer(i int, key bool, packets int) {
 	v.timestamp += 3000
 	v.picture++
 	for n := range packets {
-		c.in.rtp(v.packet(v.vp8(n == 0, key), n == packets-1), c.now)
+		c.in.one(v.packet(v.vp8(n == 0, key), n == packets-1), c.now)
 	}
 }
 
@@ -160,14 +160,14 @@ func TestTheNextCodecIsHeeded(t *testing.T) {
 	bind(vp8)
 	both := videoSection("0")
 	both.payloads = slices.Concat(vp9.payloads, both.payloads)
-	s, sink := st.subscribe(st.pub.tracks.byID["TR_v"], "PA_a", both, 0)
+	s, sink := st.subscribe(st.pub.tracks.byID["TR_v"], "PA_a", both)
 	now := st.server.now()
 	send := func(f *feed, payload []byte) (sent int) {
 		before := sink.n
 		now += 33 * time.Millisecond
 		f.timestamp += 3000
 		f.picture++
-		st.in.rtp(f.packet(payload, true), now)
+		st.in.one(f.packet(payload, true), now)
 		return sink.n - before
 	}
 	check := func(what string, want uint32) {

@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,9 @@ type ingest struct {
 	alarm *alarm
 
 	active atomic.Bool // the alarm is set for routine feedback
+
+	// gathers are the layers in which the rest of a frame is awaited. Of the goroutine that RTP comes from.
+	gathers []*layer
 
 	mu       sync.Mutex
 	sections []*inSection
@@ -284,11 +288,51 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 		}
 		return
 	}
-	pub.deliver(p)
+	in.deliver(l, p)
 	for _, w := range l.released(p) {
-		pub.deliver(w)
+		in.deliver(l, w)
 		w.release()
 	}
+}
+
+// maxGathered is how many packets of a frame go on together at most.
+const maxGathered = maxRun
+
+// deliver hands one received packet on: of audio at once, of video with the rest of its frame, as far as it is at hand. So each
+// subscriber is looked at once per frame, and what it gets of it can leave as one run.
+func (in *ingest) deliver(l *layer, p *packet) {
+	if l.pub.cfg.Kind == Audio {
+		l.pub.say(p)
+		return
+	}
+	if len(l.gathered) == 0 {
+		in.gathers = append(in.gathers, l)
+	}
+	p.retain()
+	l.gathered = append(l.gathered, p)
+	if p.forward.Marker || len(l.gathered) == maxGathered {
+		in.gathers = slices.DeleteFunc(in.gathers, func(o *layer) bool { return o == l })
+		l.pass()
+	}
+}
+
+// rest passes on what was gathered: there is nothing more at hand. It is called on the goroutine that RTP comes from.
+func (in *ingest) rest() {
+	for i, l := range in.gathers {
+		l.pass()
+		in.gathers[i] = nil
+	}
+	in.gathers = in.gathers[:0]
+}
+
+// pass hands the gathered packets to the subscriptions.
+func (l *layer) pass() {
+	l.pub.deliver(l.index, l.gathered)
+	for i, p := range l.gathered {
+		p.release()
+		l.gathered[i] = nil
+	}
+	l.gathered = l.gathered[:0]
 }
 
 // number places a sequence number without storing a packet.

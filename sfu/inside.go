@@ -106,7 +106,10 @@ func (i *inside) send(b []byte, to netip.AddrPort) {
 	closed := i.closed
 	i.mu.RUnlock()
 	if !closed {
-		i.mux.receive(b, i.address, i.mux.clock())
+		at := i.mux.clock()
+		if p := i.mux.receive(b, i.address, at); p != nil {
+			p.rest(at)
+		}
 	}
 }
 

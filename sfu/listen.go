@@ -69,7 +69,7 @@ func listen(cfg Config, clock func() time.Duration) (m *mux, host pion.Net, err 
 // listenUDP opens the UDP port: a socket per core, or the one of a virtual network.
 func listenUDP(cfg Config, host pion.Net, m *mux, clock func() time.Duration) (*udp.Port, error) {
 	addr := cmp.Or(cfg.UDPAddr, defaultUDPAddr)
-	port := udp.Config{Addr: addr, Buffer: socketBuffer, Path: cfg.UDPPath, Clock: clock, Receive: m.receive, Log: cfg.Log}
+	port := udp.Config{Addr: addr, Buffer: socketBuffer, Path: cfg.UDPPath, Clock: clock, Reader: m.reader, Log: cfg.Log}
 	if cfg.Net == nil {
 		p, err := udp.Listen(port)
 		if err != nil {

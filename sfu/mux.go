@@ -3,6 +3,7 @@ package sfu
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,8 +85,34 @@ func (m *mux) unbind(a netip.AddrPort, p *plane) {
 	}
 }
 
-// receive takes a datagram that came at server time at, on the goroutine of its reader. b may be changed during the call.
-func (m *mux) receive(b []byte, from netip.AddrPort, at time.Duration) {
+// reader implements udp.Config.Reader.
+func (m *mux) reader(int) udp.Reader { return &intake{mux: m} }
+
+// intake takes what one socket receives, on the goroutine of its reader.
+type intake struct {
+	mux     *mux
+	gathers []*plane // in which the rest of a frame is awaited
+}
+
+// Receive implements udp.Reader.
+func (i *intake) Receive(b []byte, from netip.AddrPort, at time.Duration) {
+	if p := i.mux.receive(b, from, at); p != nil && !slices.Contains(i.gathers, p) {
+		i.gathers = append(i.gathers, p)
+	}
+}
+
+// Rest implements udp.Reader.
+func (i *intake) Rest(at time.Duration) {
+	for n, p := range i.gathers {
+		p.rest(at)
+		i.gathers[n] = nil
+	}
+	i.gathers = i.gathers[:0]
+}
+
+// receive takes a datagram that came at server time at. b may be changed during the call. It returns the plane in which the rest
+// of a frame is awaited now, if that is so.
+func (m *mux) receive(b []byte, from netip.AddrPort, at time.Duration) (gathers *plane) {
 	switch kindOf(b) {
 	case kindSTUN:
 		m.check(b, from)
@@ -97,13 +124,16 @@ func (m *mux) receive(b []byte, from netip.AddrPort, at time.Duration) {
 		}
 	case kindMedia:
 		if p := m.at(from); p != nil {
-			p.media(b, at)
+			if p.media(b, at) {
+				return p
+			}
 		} else {
 			m.stats.unknown.Add(1)
 		}
 	default:
 		m.stats.other.Add(1)
 	}
+	return nil
 }
 
 // check hands a STUN message to the ICE agent that it is for.

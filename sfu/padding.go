@@ -133,7 +133,7 @@ func (s *subscription) padOnce(way padWay) int {
 		st.remember(&sent, s.p.server.now())
 		o.keep = true
 	}
-	o.class, o.closes = padding, true
+	o.class = padding
 	size := 12 + len(o.prefix) + len(o.payload) + packetOverhead
 	if o.fill {
 		size += len(fullPadding)

@@ -96,7 +96,10 @@ func (g *generation) receivedTCP(c *tcpConn, b []byte) {
 		g.p.handshakes(b, from, true)
 	case kindMedia:
 		if g.p.proven(c) {
-			g.p.media(b, g.p.mux.clock())
+			at := g.p.mux.clock()
+			if g.p.media(b, at) {
+				g.p.rest(at)
+			}
 		}
 	default:
 		g.p.mux.stats.other.Add(1)

@@ -57,7 +57,10 @@ type plane struct {
 
 // ascending takes what a plane has opened: one packet at a time, whose bytes are the plane's again afterwards.
 type ascending interface {
-	rtp(b []byte, at time.Duration)
+	// rtp reports whether more of what it belongs to is awaited, before it goes on.
+	rtp(b []byte, at time.Duration) (gathers bool)
+	// rest is told that there is nothing more at hand.
+	rest(at time.Duration)
 	rtcp(b []byte, at time.Duration)
 	// revived is told of the first sign of life after a long silence.
 	revived()
@@ -256,37 +259,55 @@ func (p *plane) hello(h handshake.MessageServerHello) handshake.Message {
 	return &h
 }
 
-// media takes an SRTP or SRTCP packet that came at server time at from a proven address.
-func (p *plane) media(b []byte, at time.Duration) {
+// media takes an SRTP or SRTCP packet that came at server time at from a proven address. It reports whether the rest of a frame
+// is awaited: the caller says so by rest when there is nothing more at hand.
+func (p *plane) media(b []byte, at time.Duration) (gathers bool) {
 	p.receiving.Lock()
 	defer p.receiving.Unlock()
 	if p.closed {
-		return
+		return false
 	}
 	if p.open == nil && !p.secure() {
 		if len(p.early) < maxEarly {
 			p.early = append(p.early, slices.Clone(b))
 		}
-		return
+		return false
 	}
-	p.take(b, at)
+	return p.take(b, at)
+}
+
+// rest lets go on what was gathered so far.
+func (p *plane) rest(at time.Duration) {
+	p.receiving.Lock()
+	defer p.receiving.Unlock()
+	if !p.closed {
+		p.up.rest(at)
+	}
 }
 
 // take opens a packet and hands it up. Called with receiving held.
-func (p *plane) take(b []byte, at time.Duration) {
-	open, up := p.open.open, p.up.rtp
-	if isRTCP(b) {
-		open, up = p.open.openRTCP, p.up.rtcp
+func (p *plane) take(b []byte, at time.Duration) (gathers bool) {
+	var plain []byte
+	var err error
+	control := isRTCP(b)
+	if control {
+		plain, err = p.open.openRTCP(b)
+	} else {
+		plain, err = p.open.open(b)
 	}
-	plain, err := open(b)
 	switch {
-	case err == nil:
-		p.alive(at)
-		up(plain, at)
 	case err == errSources:
 		p.closed = true
 		p.up.flooded(err)
+	case err != nil:
+	case control:
+		p.alive(at)
+		p.up.rtcp(plain, at)
+	default:
+		p.alive(at)
+		return p.up.rtp(plain, at)
 	}
+	return false
 }
 
 // start is told that the DTLS handshake may be over.
@@ -332,6 +353,7 @@ func (p *plane) secure() bool {
 	for _, b := range early {
 		p.take(b, now)
 	}
+	p.up.rest(now)
 	return true
 }
 

@@ -342,17 +342,12 @@ func (pub *publication) layer(index uint8) *layer {
 	return l
 }
 
-// deliver hands one received packet to every subscription that is fed and heeds its layer; one of audio, to those who are to
-// hear it.
-func (pub *publication) deliver(p *packet) {
-	if pub.cfg.Kind == Audio {
-		pub.say(p)
-		return
-	}
-	bit := pub.bit(p.forward.Layer)
+// deliver hands received packets of one layer of a video to every subscription that is fed and heeds the layer.
+func (pub *publication) deliver(layer uint8, list []*packet) {
+	bit := pub.bit(layer)
 	for _, s := range *pub.started.Load() {
 		if s.heeded.Load()&bit != 0 {
-			s.forward(pub, p, false)
+			s.forward(pub, list, false)
 		}
 	}
 }
@@ -431,6 +426,8 @@ type layer struct {
 	missed    atomic.Int32 // pictures that other layers sent since seen
 	spatial   atomic.Int32 // how many spatial layers the stream holds, 0 while it doesn't say
 	structure atomic.Pointer[codec.Structure]
+	// gathered are packets that wait for the rest of their frame. Of the goroutine that RTP comes from.
+	gathered []*packet
 
 	mu        sync.Mutex
 	ssrc      uint32 // as the publisher sends it, 0 before the first packet

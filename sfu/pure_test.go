@@ -327,13 +327,13 @@ func FuzzIngest(f *testing.F) {
 		st := newStage(t)
 		video := st.publish("TR_v", Video, videoSection("0", "q", "h", "f"))
 		audio := st.publish("TR_a", Audio, audioSection("1"))
-		_, vr := st.subscribe(video, "PA_v", videoSection("0"), -1)
+		_, vr := st.subscribe(video, "PA_v", videoSection("0"))
 		plain := audioSection("1")
 		plain.payloads = plain.payloads[:1]
-		_, ar := st.subscribe(audio, "PA_a", plain, -1)
+		_, ar := st.subscribe(audio, "PA_a", plain)
 		vr.keep, ar.keep = true, true // the recorder parses what comes out
 		for i, b := range [][]byte{one, two, one} {
-			st.in.rtp(b, time.Duration(i+1))
+			st.in.one(b, time.Duration(i+1))
 		}
 		if n := len(vr.packets()) + len(ar.packets()); n > 3+2 { // padding may fill holes
 			t.Errorf("3 packets became %d", n)

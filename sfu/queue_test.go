@@ -26,7 +26,7 @@ func TestKeyframeIsSmoothed(t *testing.T) {
 		d.v.timestamp += 3000
 		d.v.picture++
 		for i := range 40 { // 42 kB
-			d.in.rtp(d.v.packet(d.v.vp8(i == 0, true), i == 39), begin)
+			d.in.one(d.v.packet(d.v.vp8(i == 0, true), i == 39), begin)
 		}
 		if n := len(k.sent) - first; n == 0 || n > maxRun {
 			t.Errorf("%d packets of the keyframe left at once", n)
@@ -37,7 +37,7 @@ func TestKeyframeIsSmoothed(t *testing.T) {
 		}
 		f := feed{ssrc: 8, pt: 111, mid: "1"}
 		n := len(k.sent)
-		d.in.rtp(f.packet([]byte("opus"), false), begin)
+		d.in.one(f.packet([]byte("opus"), false), begin)
 		if len(k.sent) != n+1 || !k.sent[n].audio {
 			t.Error("audio waits")
 		}
@@ -72,7 +72,7 @@ func TestQueueIsBounded(t *testing.T) {
 		d.run(time.Second, 300_000)
 		now := d.server.now()
 		for range 3 * maxWaiting {
-			d.in.rtp(d.v.packet(d.v.vp8(false, false), true), now)
+			d.in.one(d.v.packet(d.v.vp8(false, false), true), now)
 			if s := d.down.out.snapshot(); s.Waiting > maxWaiting || s.WaitingBytes > maxWaitingBytes+2000 {
 				t.Fatalf("%+v", s)
 			}
@@ -86,7 +86,7 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 		n := len(k.sent)
 		d.sub.nacked([]uint16{d.sub.out.newest}, now)
-		d.in.rtp(d.v.packet(d.v.vp8(true, true), true), now)
+		d.in.one(d.v.packet(d.v.vp8(true, true), true), now)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if len(k.sent) != n+1 || k.sent[n].header.SSRC != 1000 {

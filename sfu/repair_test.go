@@ -11,13 +11,13 @@ import (
 func TestKeyframesAreSentAgainFirst(t *testing.T) {
 	st := newStage(t)
 	video := st.publish("TR_v", Video, videoSection("0"))
-	sub, r := st.subscribe(video, "PA_v", videoSection("0"), -1)
+	sub, r := st.subscribe(video, "PA_v", videoSection("0"))
 	r.keep = true
 	v := feed{ssrc: 7, pt: 96, mid: "0"}
 	now := time.Second
 	frame := func(key bool, packets int) {
 		for i := range packets {
-			st.in.rtp(v.packet(v.vp8(i == 0, key), i == packets-1), now)
+			st.in.one(v.packet(v.vp8(i == 0, key), i == packets-1), now)
 		}
 		v.timestamp += 3000
 		v.picture++
@@ -51,7 +51,7 @@ func TestRoundTripToAPublisher(t *testing.T) {
 	st.in.alarm.stop() // the test calls it
 	v, x := feed{ssrc: 7, pt: 96, mid: "0", sequence: 100}, feed{ssrc: 70, pt: 97, mid: "0"}
 	now := time.Second
-	st.in.rtp(v.packet(v.vp8(true, true), true), now)
+	st.in.one(v.packet(v.vp8(true, true), true), now)
 	now += 1100 * time.Millisecond
 	st.in.feedback(now)
 	sent := uint64(0)
@@ -74,9 +74,9 @@ func TestRoundTripToAPublisher(t *testing.T) {
 	// A packet is lost, asked for once, and comes 80 ms later.
 	lost := v.vp8(true, false)
 	v.sequence++
-	st.in.rtp(v.packet(v.vp8(true, false), true), now)
+	st.in.one(v.packet(v.vp8(true, false), true), now)
 	st.in.feedback(now + 20*time.Millisecond)
-	st.in.rtp(x.packet(append([]byte{0, 101}, lost...), true), now+100*time.Millisecond)
+	st.in.one(x.packet(append([]byte{0, 101}, lost...), true), now+100*time.Millisecond)
 	if rtt, want := st.pub.rtt(), (7*defaultRTT+80*time.Millisecond)/8; rtt != want {
 		t.Errorf("round trip %v, want %v", rtt, want)
 	}
@@ -111,7 +111,7 @@ func TestFeedbackFitsIntoDatagrams(t *testing.T) {
 				want = append(want, v.sequence-1)
 				continue
 			}
-			st.in.rtp(b, now)
+			st.in.one(b, now)
 		}
 	}
 	st.in.feedback(now + 50*time.Millisecond)
@@ -126,7 +126,7 @@ func TestFeedbackFitsIntoDatagrams(t *testing.T) {
 func TestHistoriesAreBounded(t *testing.T) {
 	st := newStage(t)
 	audio, video := st.publish("TR_a", Audio, audioSection("0")), st.publish("TR_v", Video, videoSection("1"))
-	sub, _ := st.subscribe(audio, "PA_a", audioSection("0"), -1)
+	sub, _ := st.subscribe(audio, "PA_a", audioSection("0"))
 	a, v := feed{ssrc: 7, pt: 111, mid: "0"}, feed{ssrc: 8, pt: 96, mid: "1"}
 	if sub.out.sent != nil || sub.out.stamps != nil {
 		t.Error("room is made for a track that never sent")
@@ -135,9 +135,9 @@ func TestHistoriesAreBounded(t *testing.T) {
 	for n := range 60000 { // 100 Mbit/s
 		now += 100 * time.Microsecond
 		v.picture++
-		st.in.rtp(v.packet(v.vp8(true, n == 0), true), now)
+		st.in.one(v.packet(v.vp8(true, n == 0), true), now)
 		if n%200 == 0 {
-			st.in.rtp(a.packet(make([]byte, 80), false), now)
+			st.in.one(a.packet(make([]byte, 80), false), now)
 		}
 	}
 	if l := audio.layers[0].Load().packets; l.Len() < 95 || l.Len() > 105 || l.Bytes() > 105*smallPacket {

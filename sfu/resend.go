@@ -83,7 +83,6 @@ func (s *subscription) resend(sent *history.SentPacket) {
 		return
 	}
 	o := &st.packet
-	o.closes = true
 	if o.class == media {
 		o.class = repair
 	}

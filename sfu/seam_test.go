@@ -57,6 +57,12 @@ func (r *recorder) packets() (out []wire) {
 	return out
 }
 
+// one takes a packet after which nothing more is at hand.
+func (in *ingest) one(b []byte, at time.Duration) {
+	in.rtp(b, at)
+	in.rest()
+}
+
 // concern gives the transport a datagram of RTCP as it concerns one source, whatever is in it.
 func (t *transport) concern(ssrc uint32, b []byte) {
 	pkts, err := rtcp.Unmarshal(b)
@@ -119,10 +125,10 @@ func (st *stage) publish(id string, kind Kind, s section) *publication {
 }
 
 // subscribe feeds a new participant from pub over an m-line that takes s.
-func (st *stage) subscribe(pub *publication, id string, s section, delay time.Duration) (*subscription, *recorder) {
+func (st *stage) subscribe(pub *publication, id string, s section) (*subscription, *recorder) {
 	st.t.Helper()
 	r := &recorder{}
-	e := newEgress(r, delay, st.server.now)
+	e := newEgress(r, st.server.now)
 	e.start()
 	st.t.Cleanup(e.close)
 	sub := &subscription{p: st.participant(id), pub: pub, room: st.room, settings: SubscriptionSettings{Quality: 2}}
@@ -198,9 +204,9 @@ func TestForwardingAllocatesNothing(t *testing.T) {
 	audio := st.publish("TR_a", Audio, audioSection("1"))
 	var sinks []*recorder
 	for i := range 20 {
-		_, r := st.subscribe(video, fmt.Sprintf("PA_v%d", i), videoSection("0"), 0)
+		_, r := st.subscribe(video, fmt.Sprintf("PA_v%d", i), videoSection("0"))
 		sinks = append(sinks, r)
-		_, r = st.subscribe(audio, fmt.Sprintf("PA_a%d", i), audioSection("1"), 0)
+		_, r = st.subscribe(audio, fmt.Sprintf("PA_a%d", i), audioSection("1"))
 		sinks = append(sinks, r)
 	}
 	var transport uint16
@@ -208,7 +214,7 @@ func TestForwardingAllocatesNothing(t *testing.T) {
 	a := feed{ssrc: 8, sequence: 10, pt: 111, mid: "1", transport: &transport}
 	key, delta, more, opus := v.vp8(true, true), v.vp8(true, false), v.vp8(false, false), make([]byte, 80)
 	now := st.server.now()
-	st.in.rtp(v.packet(key, true), now)
+	st.in.one(v.packet(key, true), now)
 	frame := func() {
 		now += 33 * time.Millisecond
 		v.timestamp += 3000
@@ -216,11 +222,11 @@ func TestForwardingAllocatesNothing(t *testing.T) {
 		for _, b := range [][]byte{delta, more} {
 			b[2], b[3] = 0x80|byte(v.picture>>8)&0x7f, byte(v.picture)
 		}
-		st.in.rtp(v.packet(delta, false), now)
-		st.in.rtp(v.packet(more, false), now)
-		st.in.rtp(v.packet(more, true), now)
+		st.in.one(v.packet(delta, false), now)
+		st.in.one(v.packet(more, false), now)
+		st.in.one(v.packet(more, true), now)
 		a.timestamp += 960
-		st.in.rtp(a.packet(opus, false), now)
+		st.in.one(a.packet(opus, false), now)
 	}
 	for range 3000 { // fill histories and pools
 		frame()
@@ -247,26 +253,26 @@ func BenchmarkForward(b *testing.B) {
 			st := newStage(b)
 			video := st.publish("TR_v", Video, videoSection("0"))
 			for i := range subscribers {
-				st.subscribe(video, fmt.Sprintf("PA_%d", i), videoSection("0"), 0)
+				st.subscribe(video, fmt.Sprintf("PA_%d", i), videoSection("0"))
 			}
 			v := feed{ssrc: 7, pt: 96, mid: "0"}
 			key, delta := v.vp8(true, true), v.vp8(true, false)
-			st.in.rtp(v.packet(key, true), st.server.now())
+			st.in.one(v.packet(key, true), st.server.now())
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := 0; b.Loop(); i++ {
 				v.timestamp += 3000
-				st.in.rtp(v.packet(delta, true), time.Duration(i)*time.Millisecond)
+				st.in.one(v.packet(delta, true), time.Duration(i)*time.Millisecond)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*subscribers), "ns/packet-sent")
 		})
 	}
 }
 
-func TestRunsCloseAtMarkerLengthAndDelay(t *testing.T) {
+func TestRunsCloseAtMarkerAndLength(t *testing.T) {
 	st := newStage(t)
 	video := st.publish("TR_v", Video, videoSection("0"))
-	_, r := st.subscribe(video, "PA_a", videoSection("0"), time.Hour)
+	_, r := st.subscribe(video, "PA_a", videoSection("0"))
 	r.keep = true
 	v := feed{ssrc: 7, pt: 96, mid: "0", picture: 5}
 	key, more := v.vp8(true, true), v.vp8(false, false)
@@ -294,13 +300,20 @@ func TestRunsCloseAtMarkerLengthAndDelay(t *testing.T) {
 	}
 }
 
-func TestBatchDelaySendsWhatNoMarkerCloses(t *testing.T) {
+func TestRestSendsWhatNoMarkerCloses(t *testing.T) {
 	st := newStage(t)
 	video := st.publish("TR_v", Video, videoSection("0"))
-	_, r := st.subscribe(video, "PA_a", videoSection("0"), time.Millisecond)
+	_, r := st.subscribe(video, "PA_a", videoSection("0"))
 	v := feed{ssrc: 7, pt: 96, mid: "0"}
 	st.in.rtp(v.packet(v.vp8(true, true), false), 1)
-	eventually(t, "the run to leave", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.n == 1 })
+	st.in.rtp(v.packet(v.vp8(false, false), false), 1)
+	if r.n != 0 {
+		t.Errorf("%d packets have left before the rest of their frame was awaited", r.n)
+	}
+	st.in.rest()
+	if r.n != 2 {
+		t.Errorf("%d packets have left, want both", r.n)
+	}
 }
 
 // eventually polls what no event tells.
@@ -321,18 +334,18 @@ func eventually(t testing.TB, what string, ok func() bool) {
 func TestREDIsUnwrappedForThoseWithout(t *testing.T) {
 	st := newStage(t)
 	audio := st.publish("TR_a", Audio, audioSection("0"))
-	_, with := st.subscribe(audio, "PA_with", audioSection("0"), 0)
+	_, with := st.subscribe(audio, "PA_with", audioSection("0"))
 	without := audioSection("0")
 	without.payloads = []payload{{pt: 109, kind: codec.Opus, clock: 48000, channels: 2}}
-	_, plain := st.subscribe(audio, "PA_without", without, 0)
+	_, plain := st.subscribe(audio, "PA_without", without)
 	with.keep, plain.keep = true, true
 	f := feed{ssrc: 9, pt: 63, mid: "0"}
 	// RFC 2198 section 3: one redundant block of two bytes, 960 earlier, then the primary.
 	red := []byte{0x80 | 111, 960 >> 6, 960 & 0x3f << 2, 2, 111, 'o', 'l', 'n', 'e', 'w'}
-	st.in.rtp(f.packet(red, false), 1)
-	st.in.rtp(f.packet(red[:3], false), 2) // cut short: nobody gets it
+	st.in.one(f.packet(red, false), 1)
+	st.in.one(f.packet(red[:3], false), 2) // cut short: nobody gets it
 	f.pt = 111
-	st.in.rtp(f.packet([]byte("opus"), false), 3)
+	st.in.one(f.packet([]byte("opus"), false), 3)
 	for name, x := range map[string]struct {
 		r    *recorder
 		pts  []uint8
@@ -357,15 +370,15 @@ func TestNACKOverRTXAndBitForBitWithout(t *testing.T) {
 	st := newStage(t)
 	video := st.publish("TR_v", Video, videoSection("0"))
 	audio := st.publish("TR_a", Audio, audioSection("1"))
-	vs, vr := st.subscribe(video, "PA_v", videoSection("0"), -1)
-	as, ar := st.subscribe(audio, "PA_a", audioSection("1"), -1)
+	vs, vr := st.subscribe(video, "PA_v", videoSection("0"))
+	as, ar := st.subscribe(audio, "PA_a", audioSection("1"))
 	vr.keep, ar.keep = true, true
 	v, a := feed{ssrc: 7, pt: 96, mid: "0", picture: 77}, feed{ssrc: 8, pt: 111, mid: "1"}
 	for i := range 5 {
-		st.in.rtp(v.packet(v.vp8(true, i == 0), true), time.Duration(i+1)*time.Millisecond)
+		st.in.one(v.packet(v.vp8(true, i == 0), true), time.Duration(i+1)*time.Millisecond)
 		v.picture++
 		v.timestamp += 3000
-		st.in.rtp(a.packet([]byte{1, 2, 3, byte(i)}, false), time.Duration(i+1)*time.Millisecond)
+		st.in.one(a.packet([]byte{1, 2, 3, byte(i)}, false), time.Duration(i+1)*time.Millisecond)
 		a.timestamp += 960
 	}
 	wanted := vr.packets()[2]
@@ -398,7 +411,7 @@ func TestRTXIsUnwrappedAndCountedOnce(t *testing.T) {
 	s := videoSection("0")
 	s.ssrcs, s.groups = []uint32{7, 70}, []ssrcGroup{{"FID", []uint32{7, 70}}}
 	video := st.publish("TR_v", Video, s)
-	_, r := st.subscribe(video, "PA_v", videoSection("0"), -1)
+	_, r := st.subscribe(video, "PA_v", videoSection("0"))
 	r.keep = true
 	v, x := feed{ssrc: 7, pt: 96, sequence: 100}, feed{ssrc: 70, pt: 97, sequence: 5}
 	payloads := [][]byte{}
@@ -407,7 +420,7 @@ func TestRTXIsUnwrappedAndCountedOnce(t *testing.T) {
 		payloads = append(payloads, p)
 		b := v.packet(p, true)
 		if i != 1 {
-			st.in.rtp(b, time.Duration(i+1))
+			st.in.one(b, time.Duration(i+1))
 		}
 		v.picture++
 		v.timestamp += 3000
@@ -415,9 +428,9 @@ func TestRTXIsUnwrappedAndCountedOnce(t *testing.T) {
 	x.timestamp = 3000
 	lost := append([]byte{0, 101}, payloads[1]...)
 	for range 2 {
-		st.in.rtp(x.packet(lost, true), 10)
+		st.in.one(x.packet(lost, true), 10)
 	}
-	st.in.rtp(x.packet([]byte{0}, true), 11) // padding
+	st.in.one(x.packet([]byte{0}, true), 11) // padding
 	got := r.packets()
 	if len(got) != 3 {
 		t.Fatalf("%d packets came out, want 3", len(got))
@@ -437,13 +450,13 @@ func TestRTXIsUnwrappedAndCountedOnce(t *testing.T) {
 func TestPublisherFeedback(t *testing.T) {
 	st := newStage(t)
 	video := st.publish("TR_v", Video, videoSection("0"))
-	st.subscribe(video, "PA_v", videoSection("0"), 0)
+	st.subscribe(video, "PA_v", videoSection("0"))
 	var transport uint16
 	v := feed{ssrc: 7, pt: 96, mid: "0", sequence: 100, transport: &transport}
 	for i := range 20 {
 		b := v.packet(v.vp8(true, i == 0), true)
 		if i < 10 || i > 12 {
-			st.in.rtp(b, time.Duration(i+1)*time.Millisecond)
+			st.in.one(b, time.Duration(i+1)*time.Millisecond)
 		}
 		v.timestamp += 3000
 		v.picture++
@@ -481,7 +494,7 @@ func TestPublisherFeedback(t *testing.T) {
 func TestSenderReportsFollowTheLayer(t *testing.T) {
 	st := newStage(t)
 	video := st.publish("TR_v", Video, videoSection("0", "q", "f"))
-	s, r := st.subscribe(video, "PA_v", videoSection("0"), -1)
+	s, r := st.subscribe(video, "PA_v", videoSection("0"))
 	r.keep = true
 	layers := []*feed{{ssrc: 7, pt: 96, mid: "0", rid: "q", timestamp: 1000}, {ssrc: 8, pt: 96, mid: "0", rid: "f", timestamp: 5_000_000}}
 	at := time.Second
@@ -490,7 +503,7 @@ func TestSenderReportsFollowTheLayer(t *testing.T) {
 		for _, f := range layers {
 			f.timestamp += 3600
 			f.picture++
-			st.in.rtp(f.packet(f.vp8(true, key), true), at)
+			st.in.one(f.packet(f.vp8(true, key), true), at)
 		}
 	}
 	if _, ok := s.report(at, time.Now()); ok {
@@ -536,24 +549,24 @@ func TestUnknownAndMalformedPacketsAreCounted(t *testing.T) {
 	st.publish("TR_v", Video, videoSection("0", "q", "h"))
 	st.publish("TR_w", Video, videoSection("1"))
 	v := feed{ssrc: 7, pt: 96}
-	st.in.rtp(nil, 1)
-	st.in.rtp(make([]byte, 100), 1)
-	st.in.rtp(v.packet(v.vp8(true, true), true), 1) // which m-line, which layer?
+	st.in.one(nil, 1)
+	st.in.one(make([]byte, 100), 1)
+	st.in.one(v.packet(v.vp8(true, true), true), 1) // which m-line, which layer?
 	v.mid = "0"
-	st.in.rtp(v.packet(v.vp8(true, true), true), 1) // which layer?
+	st.in.one(v.packet(v.vp8(true, true), true), 1) // which layer?
 	v.rid = "x"
-	st.in.rtp(v.packet(v.vp8(true, true), true), 1)
+	st.in.one(v.packet(v.vp8(true, true), true), 1)
 	v.mid, v.rid, v.pt = "1", "", 50
-	st.in.rtp(v.packet(v.vp8(true, true), true), 1)
+	st.in.one(v.packet(v.vp8(true, true), true), 1)
 	v.pt = 96
-	st.in.rtp(v.packet([]byte{0x80}, true), 1)
+	st.in.one(v.packet([]byte{0x80}, true), 1)
 	if s := st.in.stats; s.Malformed != 3 || s.Unrouted != 4 {
 		t.Errorf("%+v", s)
 	}
 	// SSRCs at will: the table stays bounded.
 	for i := range uint32(10000) {
 		f := feed{ssrc: 100 + i, pt: 96, mid: "1"}
-		st.in.rtp(f.packet(f.vp8(true, true), true), 1)
+		st.in.one(f.packet(f.vp8(true, true), true), 1)
 	}
 	if n := len(st.in.sources); n > maxSources {
 		t.Errorf("%d sources kept", n)
@@ -563,10 +576,10 @@ func TestUnknownAndMalformedPacketsAreCounted(t *testing.T) {
 func TestPacketsAreGivenBack(t *testing.T) {
 	st := newStage(t)
 	video := st.publish("TR_v", Video, videoSection("0"))
-	st.subscribe(video, "PA_v", videoSection("0"), time.Hour)
+	st.subscribe(video, "PA_v", videoSection("0"))
 	v := feed{ssrc: 7, pt: 96, mid: "0"}
 	for i := range 10 {
-		st.in.rtp(v.packet(v.vp8(i == 0, i == 0), false), 1)
+		st.in.one(v.packet(v.vp8(i == 0, i == 0), false), 1)
 	}
 	l := video.layers[0].Load()
 	var held []*packet
@@ -593,12 +606,12 @@ func TestPacketsAreGivenBack(t *testing.T) {
 func TestSilentTracksAreAnnouncedByPadding(t *testing.T) {
 	st := newStage(t)
 	video := st.publish("TR_v", Video, videoSection("0"))
-	s, r := st.subscribe(video, "PA_v", videoSection("0"), 0)
+	s, r := st.subscribe(video, "PA_v", videoSection("0"))
 	r.keep, s.out.announced = true, false
 	s.announce()
 	s.announce() // the sweep repeats it
 	v := feed{ssrc: 7, pt: 96, mid: "0"}
-	st.in.rtp(v.packet(v.vp8(true, true), true), 1)
+	st.in.one(v.packet(v.vp8(true, true), true), 1)
 	got := r.packets()
 	if s.announce(); len(got) != 3 || len(r.packets()) != 3 {
 		t.Fatalf("%d packets, and then %d", len(got), len(r.packets()))
@@ -618,10 +631,10 @@ func TestSSRCGroupSimulcast(t *testing.T) {
 	video := st.publish("TR_v", Video, s)
 	for _, ssrc := range []uint32{3, 1, 2} {
 		f := feed{ssrc: ssrc, pt: 96}
-		st.in.rtp(f.packet(f.vp8(true, true), true), 1)
+		st.in.one(f.packet(f.vp8(true, true), true), 1)
 	}
 	f := feed{ssrc: 12, pt: 97}
-	st.in.rtp(f.packet([]byte{0, 0, 1}, true), 1)
+	st.in.one(f.packet([]byte{0, 0, 1}, true), 1)
 	for i := range 3 {
 		l := video.layers[i].Load()
 		if l == nil || l.ssrc != uint32(i+1) || (i == 1) != (l.repair == 12) {

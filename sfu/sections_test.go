@@ -34,7 +34,7 @@ func (st *stage) newSolo(t *testing.T, id string) *solo {
 	p.nego.outstanding = false
 	p.asking = newAlarm(st.server.now, p.nego.unanswered)
 	c.p = p
-	c.tr = &transport{p: p, out: newEgress(c.sink, 0, st.server.now)}
+	c.tr = &transport{p: p, out: newEgress(c.sink, st.server.now)}
 	c.tr.in = newIngest(p, c.tr.writeRTCP)
 	p.transports[Publisher].Store(c.tr)
 	t.Cleanup(c.end)
@@ -552,7 +552,7 @@ func TestFeedingWaitsForTheAnswer(t *testing.T) {
 		c.wantNext(SectionsNeeded{})
 		c.offer()
 		f := &feed{ssrc: 7, pt: 111, mid: "a0"}
-		voice := func() { st.in.rtp(f.packet(make([]byte, 80), false), st.server.now()); f.timestamp += 960 }
+		voice := func() { st.in.one(f.packet(make([]byte, 80), false), st.server.now()); f.timestamp += 960 }
 		voice()
 		synctest.Wait()
 		if n := len(c.sink.packets()); n != 0 {
@@ -580,7 +580,7 @@ func TestSimulcastSourcesSurviveARenegotiation(t *testing.T) {
 	}
 	send := func() {
 		for _, f := range feeds {
-			st.in.rtp(f.packet(f.vp8(true, true), true), st.server.now())
+			st.in.one(f.packet(f.vp8(true, true), true), st.server.now())
 			f.timestamp += 3000
 			f.picture++
 		}

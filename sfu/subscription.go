@@ -250,74 +250,103 @@ func formatFor(n *section, in payload, all []payload, encrypted bool) (format, b
 	return format{pt: pt, rtx: rtx}, ok
 }
 
-// forward decides on one received packet of a codec and sends it. It is called for the packets of the layers that it heeds, from
-// the goroutine that received them; of audio, for those that aren't held back and the first that is, with hush set.
-func (s *subscription) forward(pub *publication, p *packet, hush bool) {
+// forward decides on received packets of one layer of a codec, or on one of audio, and sends them. It is called for the layers that
+// it heeds, from the goroutine that received them; of audio, for those that aren't held back and the first that is, with hush
+// set.
+func (s *subscription) forward(pub *publication, list []*packet, hush bool) {
 	s.mu.Lock()
 	st := s.out
 	if st == nil || s.ended || pub != st.source && pub != st.next {
 		s.mu.Unlock()
 		return
 	}
-	f := st.formats[p.pt]
-	if f.pt == 0 || hush && pub != st.source || pub == st.source && pub.cfg.Kind == Audio && !st.hears(p, hush) {
-		s.mu.Unlock()
-		return
-	}
-	if st.shed.Load() {
-		s.restart()
-	}
-	var d forward.Decision
-	if pub == st.source {
-		d = st.forwarder.Forward(&p.forward)
-	} else if d = st.await(p); d.Started {
-		s.switched()
-	}
-	s.heed()
-	if d.Action != forward.Drop && pub == st.source {
-		sent := d.Sent(&p.forward)
-		sent.Layer |= uint8(pub.index) << layerBits
-		sent.Hush = hush
-		if st.render(&sent, p, f) {
-			st.remember(&sent, p.forward.Arrival)
-			st.packet.at = p.forward.Arrival
-			if st.packets == 0 || int16(sent.Sequence-st.newest) > 0 {
-				st.newest, st.stamped, st.boundary = sent.Sequence, sent.Timestamp, sent.Marker
-			}
-			if p.forward.Descriptor.Keyframe {
-				st.keyframe = sent.Timestamp
-			}
-			if st.egress.send(&st.packet) {
-				n := len(st.packet.prefix) + len(st.packet.payload)
-				st.packets++
-				st.octets += uint32(n)
-				st.repairs = min(st.repairs+n, stockResend)
-				s.stats.Packets++
-				s.stats.Bytes += uint64(n)
-				s.pause.expect(p.forward.Arrival)
-				if s.pub.cfg.Kind == Video {
-					s.shown(sent.Marker, p.forward.Arrival)
-				}
-			}
-			if d.Started {
-				s.stats.Switches++
-				st.forsaken.until(d.Sequence, st.packets)
-				if s.pub.cfg.Kind == Video {
-					s.p.sharing.alarm.at(p.forward.Arrival) // what was held back meanwhile may go
-				}
-			}
-			if s.pause.told {
-				s.tellPaused(false)
-			}
+	e := st.egress
+	e.mu.Lock()
+	keyframe := uint8(noLayer)
+	for _, p := range list {
+		if st.shed.Load() {
+			s.restart()
+		}
+		if d, ok := s.pass(pub, p, hush); ok && d.NeedKeyframe {
+			keyframe = d.KeyframeLayer
 		}
 	}
-	asks := d.NeedKeyframe && s.mayAsk(p.forward.Arrival)
+	now := list[len(list)-1].forward.Arrival
+	e.dispatch()
+	e.mu.Unlock()
+	s.heed()
+	asks := keyframe != noLayer && s.mayAsk(now)
 	s.mu.Unlock()
 	if asks {
-		if l := pub.layers[d.KeyframeLayer].Load(); l != nil {
-			l.requestKeyframe(p.forward.Arrival)
+		if l := pub.layers[keyframe].Load(); l != nil {
+			l.requestKeyframe(now)
 		}
 	}
+}
+
+const noLayer = 0xff
+
+// pass decides on one packet, and queues it if it is to be sent. ok is false if it was none of the subscription's. Called with
+// s.mu and the egress's held.
+func (s *subscription) pass(pub *publication, p *packet, hush bool) (d forward.Decision, ok bool) {
+	st := s.out
+	f := st.formats[p.pt]
+	if f.pt == 0 || hush && pub != st.source || pub == st.source && pub.cfg.Kind == Audio && !st.hears(p, hush) {
+		return d, false
+	}
+	switch pub {
+	case st.source:
+		d = st.forwarder.Forward(&p.forward)
+	case st.next:
+		if d = st.await(p); d.Started {
+			st.egress.mu.Unlock() // the codecs' locks come before it
+			s.switched()
+			st.egress.mu.Lock()
+		}
+	default:
+		return d, false
+	}
+	if d.Action == forward.Drop || pub != st.source {
+		return d, true
+	}
+	now := p.forward.Arrival
+	sent := d.Sent(&p.forward)
+	sent.Layer |= uint8(pub.index) << layerBits
+	sent.Hush = hush
+	if !st.render(&sent, p, f) {
+		return d, true
+	}
+	st.remember(&sent, now)
+	st.packet.at = now
+	if st.packets == 0 || int16(sent.Sequence-st.newest) > 0 {
+		st.newest, st.stamped, st.boundary = sent.Sequence, sent.Timestamp, sent.Marker
+	}
+	if p.forward.Descriptor.Keyframe {
+		st.keyframe = sent.Timestamp
+	}
+	if st.egress.queue(&st.packet) {
+		n := len(st.packet.prefix) + len(st.packet.payload)
+		st.packets++
+		st.octets += uint32(n)
+		st.repairs = min(st.repairs+n, stockResend)
+		s.stats.Packets++
+		s.stats.Bytes += uint64(n)
+		s.pause.expect(now)
+		if s.pub.cfg.Kind == Video {
+			s.shown(sent.Marker, now)
+		}
+	}
+	if d.Started {
+		s.stats.Switches++
+		st.forsaken.until(d.Sequence, st.packets)
+		if s.pub.cfg.Kind == Video {
+			s.p.sharing.alarm.at(now) // what was held back meanwhile may go
+		}
+	}
+	if s.pause.told {
+		s.tellPaused(false)
+	}
+	return d, true
 }
 
 // remember keeps what it takes to send st.packet again. Called with the subscription locked.
@@ -378,7 +407,7 @@ func (s *subscription) announce() {
 	}
 	sequence, timestamp := st.forwarder.Announce()
 	st.packet = outgoing{ssrc: st.ssrc, timestamp: timestamp, sequence: sequence,
-		pt: st.formats[st.main].pt, ids: &st.ids, fill: true, closes: true, class: st.class}
+		pt: st.formats[st.main].pt, ids: &st.ids, fill: true, class: st.class}
 	st.egress.send(&st.packet)
 	st.padding++
 	st.announced = st.padding == silentPackets
@@ -388,7 +417,7 @@ func (s *subscription) announce() {
 func (st *stream) render(sent *history.SentPacket, p *packet, f format) bool {
 	o := &st.packet
 	*o = outgoing{ssrc: st.ssrc, timestamp: sent.Timestamp, sequence: sent.Sequence, pt: f.pt, marker: sent.Marker,
-		closes: sent.Marker || p == nil || p.kind.IsAudio(), ids: &st.ids, class: st.class, shed: &st.shed}
+		ids: &st.ids, class: st.class, shed: &st.shed}
 	if sent.Fill || p == nil {
 		o.fill, o.full = true, sent.Full
 		return true

@@ -81,7 +81,7 @@ func TestDescriptorsReachSubscribers(t *testing.T) {
 			video := st.publish("TR_v", Video, av1Section("0", test.in))
 			out := av1Section("0", test.out)
 			out.mixed = test.mixed
-			_, r := st.subscribe(video, "PA_v", out, -1)
+			_, r := st.subscribe(video, "PA_v", out)
 			r.keep = true
 			f := newAV1Feed("L3T3", test.in)
 			want := [][]byte{}
@@ -92,7 +92,7 @@ func TestDescriptorsReachSubscribers(t *testing.T) {
 						t.Fatal(err)
 					}
 					want = append(want, h.Extension(b, test.in))
-					st.in.rtp(b, time.Duration(n+1)*33*time.Millisecond)
+					st.in.one(b, time.Duration(n+1)*33*time.Millisecond)
 				}
 			}
 			got := r.packets()
@@ -126,7 +126,7 @@ func TestDescriptorsOfVP8StayHere(t *testing.T) {
 	line := videoSection("0")
 	line.mixed, line.extensions[codec.URIDependency] = true, dependency
 	video := st.publish("TR_v", Video, line)
-	_, r := st.subscribe(video, "PA_v", line, -1)
+	_, r := st.subscribe(video, "PA_v", line)
 	r.keep = true
 	f := feed{ssrc: 7, mid: "0"}
 	encoder := codectest.Encoder{Mode: codectest.ModeOf("L1T3")}
@@ -141,7 +141,7 @@ func TestDescriptorsOfVP8StayHere(t *testing.T) {
 		at := w.Finish()
 		at += copy(b[at:], f.vp8(true, n == 0))
 		f.sequence, f.picture, f.timestamp = f.sequence+1, f.picture+1, f.timestamp+3000
-		st.in.rtp(b[:at], time.Duration(n+1)*33*time.Millisecond)
+		st.in.one(b[:at], time.Duration(n+1)*33*time.Millisecond)
 	}
 	got := r.packets()
 	if len(got) != 5 {
@@ -166,7 +166,7 @@ func TestPacketsWaitForTheirStructure(t *testing.T) {
 	s := av1Section("0", 6)
 	s.ssrcs, s.groups = []uint32{7, 70}, []ssrcGroup{{"FID", []uint32{7, 70}}}
 	video := st.publish("TR_v", Video, s)
-	sub, r := st.subscribe(video, "PA_v", av1Section("0", 6), -1)
+	sub, r := st.subscribe(video, "PA_v", av1Section("0", 6))
 	r.keep = true
 	f := newAV1Feed("L2T1", 6)
 	packets := append(f.picture(true), append(f.picture(false), f.picture(false)...)...)
@@ -177,9 +177,9 @@ func TestPacketsWaitForTheirStructure(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := feed{ssrc: 7, pt: 45, mid: "0", sequence: h.Sequence - 1}
-	st.in.rtp(first.packet(nil, false), 1)
+	st.in.one(first.packet(nil, false), 1)
 	for _, b := range packets[1:] {
-		st.in.rtp(b, 2)
+		st.in.one(b, 2)
 	}
 	if got := len(r.packets()); got != 0 {
 		t.Fatalf("%d packets left before their structure came", got)
@@ -191,7 +191,7 @@ func TestPacketsWaitForTheirStructure(t *testing.T) {
 	w.Extension(6, h.Extension(lost, 6))
 	n := w.Finish()
 	n += copy(b[n:], append([]byte{byte(h.Sequence >> 8), byte(h.Sequence)}, h.Payload(lost)...))
-	st.in.rtp(b[:n], 50*time.Millisecond)
+	st.in.one(b[:n], 50*time.Millisecond)
 	got := r.packets()
 	if len(got) != len(packets) {
 		t.Fatalf("%d packets left, want %d", len(got), len(packets))
@@ -213,7 +213,7 @@ func TestPacketsWaitForTheirStructure(t *testing.T) {
 func TestMissingStructureAsksForAKeyframe(t *testing.T) {
 	st := newStage(t)
 	video := st.publish("TR_v", Video, av1Section("0", 6))
-	st.subscribe(video, "PA_v", av1Section("0", 6), -1)
+	st.subscribe(video, "PA_v", av1Section("0", 6))
 	f := newAV1Feed("L1T1", 6)
 	f.picture(true)
 	plis := func() (n int) {
@@ -230,7 +230,7 @@ func TestMissingStructureAsksForAKeyframe(t *testing.T) {
 	before := plis()
 	for n := range waitingForStructure + 1 {
 		for _, b := range f.picture(false) {
-			st.in.rtp(b, 10*time.Second+time.Duration(n)*time.Millisecond)
+			st.in.one(b, 10*time.Second+time.Duration(n)*time.Millisecond)
 		}
 	}
 	if got := plis() - before; got != 1 {
@@ -241,14 +241,14 @@ func TestMissingStructureAsksForAKeyframe(t *testing.T) {
 func TestSpatialLayersBySettings(t *testing.T) {
 	st := newStage(t)
 	video := st.publish("TR_v", Video, av1Section("0", 6))
-	s, r := st.subscribe(video, "PA_v", av1Section("0", 6), -1)
+	s, r := st.subscribe(video, "PA_v", av1Section("0", 6))
 	r.keep = true
 	f := newAV1Feed("L3T1", 6)
 	at := time.Second
 	feed := func(key bool) {
 		at += 33 * time.Millisecond
 		for _, b := range f.picture(key) {
-			st.in.rtp(b, at)
+			st.in.one(b, at)
 		}
 	}
 	feed(true)
@@ -311,7 +311,7 @@ func TestSpatialWish(t *testing.T) {
 func TestFrameNumbersAcrossSimulcastLayers(t *testing.T) {
 	st := newStage(t)
 	video := st.publish("TR_v", Video, av1Section("0", 7, "q", "f"))
-	s, r := st.subscribe(video, "PA_v", av1Section("0", 7), -1)
+	s, r := st.subscribe(video, "PA_v", av1Section("0", 7))
 	r.keep = true
 	low, high := newAV1Feed("L1T3", 7), newAV1Feed("L1T3", 7)
 	low.rid, high.rid, high.ssrc, high.encoder.Number = "q", "f", 8, 20
@@ -320,7 +320,7 @@ func TestFrameNumbersAcrossSimulcastLayers(t *testing.T) {
 		at += 33 * time.Millisecond
 		for _, f := range []*av1Feed{low, high} {
 			for _, b := range f.picture(n%10 == 0) {
-				st.in.rtp(b, at)
+				st.in.one(b, at)
 			}
 		}
 		if n == 12 {
@@ -353,7 +353,7 @@ func TestPictureIDsOfVP9(t *testing.T) {
 	video := st.publish("TR_v", Video, in)
 	out := in
 	out.rids = nil
-	s, r := st.subscribe(video, "PA_v", out, -1)
+	s, r := st.subscribe(video, "PA_v", out)
 	r.keep = true
 	feeds := []*feed{{ssrc: 7, pt: 98, mid: "0", rid: "q", picture: 500}, {ssrc: 8, pt: 98, mid: "0", rid: "f"}}
 	encoders := []*codectest.Encoder{{Mode: codectest.ModeOf("L1T2")}, {Mode: codectest.ModeOf("L1T2")}}
@@ -365,7 +365,7 @@ func TestPictureIDsOfVP9(t *testing.T) {
 		at += 33 * time.Millisecond
 		for i, f := range feeds {
 			frame := encoders[i].Picture(n%10 == 0)[0]
-			st.in.rtp(f.packet(append(frame.VP9(true, true, uint8(frame.Picture)), 9, 9), true), at)
+			st.in.one(f.packet(append(frame.VP9(true, true, uint8(frame.Picture)), 9, 9), true), at)
 			f.timestamp += 3000
 		}
 		if n == 12 {
@@ -397,7 +397,7 @@ func TestSVCForwardingAllocatesNothing(t *testing.T) {
 	video := st.publish("TR_v", Video, av1Section("0", 6))
 	var sinks []*recorder
 	for i := range 5 {
-		s, r := st.subscribe(video, string(rune('a'+i)), av1Section("0", 6), 0)
+		s, r := st.subscribe(video, string(rune('a'+i)), av1Section("0", 6))
 		s.configure(SubscriptionSettings{Quality: uint8(i % 3)}, 0)
 		sinks = append(sinks, r)
 	}
@@ -409,7 +409,7 @@ func TestSVCForwardingAllocatesNothing(t *testing.T) {
 	at, i := time.Second, 0
 	feed := func() {
 		at += 11 * time.Millisecond
-		st.in.rtp(script[i], at)
+		st.in.one(script[i], at)
 		i++
 	}
 	for range 6000 {

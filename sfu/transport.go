@@ -60,7 +60,7 @@ func newTransport(p *Participant, target Target, publishes, subscribes bool) (*t
 		t.in = newIngest(p, t.writeRTCP)
 	}
 	if subscribes {
-		t.out = newEgress(&planeSink{plane: t.plane}, p.server.cfg.BatchDelay, p.server.now)
+		t.out = newEgress(&planeSink{plane: t.plane}, p.server.now)
 		t.out.owner = p
 		t.back = &returns{find: p.subscriptionOf, bitrate: t.estimated, out: t.out, stray: func() { p.strayRTCP.Add(1) }}
 	}
@@ -321,9 +321,18 @@ func (t *transport) estimated(bps float64) {
 }
 
 // rtp implements ascending.
-func (t *transport) rtp(b []byte, at time.Duration) {
+func (t *transport) rtp(b []byte, at time.Duration) (gathers bool) {
+	if t.in == nil {
+		return false
+	}
+	t.in.rtp(b, at)
+	return len(t.in.gathers) > 0
+}
+
+// rest implements ascending.
+func (t *transport) rest(at time.Duration) {
 	if t.in != nil {
-		t.in.rtp(b, at)
+		t.in.rest()
 	}
 }
 

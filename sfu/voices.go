@@ -123,6 +123,7 @@ func (pub *publication) say(p *packet) {
 	if !goes && !ends {
 		return
 	}
+	one := [1]*packet{p}
 	for _, s := range *pub.started.Load() {
 		e := earOf(places, s.room)
 		if e == nil {
@@ -130,9 +131,9 @@ func (pub *publication) say(p *packet) {
 		}
 		switch n := int(s.p.voices.Load()); {
 		case e.now.For(n):
-			s.forward(pub, p, false)
+			s.forward(pub, one[:], false)
 		case p.fresh && e.before.Forward:
-			s.forward(pub, p, true)
+			s.forward(pub, one[:], true)
 		}
 	}
 }

@@ -67,7 +67,7 @@ func (m *microphone) send(frame int, level uint8, size int, listeners ...*listen
 	for _, l := range listeners {
 		l.now, l.before, l.came = frame, m.before, false
 	}
-	m.in.rtp(b, at(frame))
+	m.in.one(b, at(frame))
 }
 
 // at is the server time of a frame.
@@ -134,7 +134,7 @@ func (st *stage) listener(t *testing.T, id string, voices int, mics ...*micropho
 	t.Helper()
 	l := &listener{t: t, p: st.participant("PA_" + id), streams: map[uint32]*heardStream{}}
 	l.p.SetVoices(voices)
-	l.egress = newEgress(l, -1, st.server.now)
+	l.egress = newEgress(l, st.server.now)
 	l.egress.start()
 	t.Cleanup(func() { l.egress.close(); l.p.reports.stop() })
 	for i, m := range mics {
@@ -234,7 +234,7 @@ func playScript(t *testing.T, script *speakerstest.Room, jitter time.Duration, t
 		for _, l := range listeners {
 			l.now, l.before, l.came = k, mics[who].before, false
 		}
-		mics[who].in.rtp(b, time.Second+at)
+		mics[who].in.one(b, time.Second+at)
 		for i, l := range listeners {
 			forwarded[i][who][k] = l.came
 		}
@@ -363,7 +363,7 @@ func TestHushIsResent(t *testing.T) {
 	for i := range 12 {
 		mics = append(mics, st.microphone(fmt.Sprint(i), PublicationConfig{}, false))
 	}
-	sub, r := st.subscribe(mics[0].pub, "PA_l", audioSection("0"), -1)
+	sub, r := st.subscribe(mics[0].pub, "PA_l", audioSection("0"))
 	r.keep = true
 	play(mics, nil, 0, 150, 0)
 	play(mics, nil, 150, 60, 1, 2, 3)
@@ -386,10 +386,10 @@ func TestHushOfRED(t *testing.T) {
 	for i := range 12 {
 		mics = append(mics, st.microphone(fmt.Sprint(i), PublicationConfig{}, false))
 	}
-	_, with := st.subscribe(mics[0].pub, "PA_with", audioSection("0"), -1)
+	_, with := st.subscribe(mics[0].pub, "PA_with", audioSection("0"))
 	without := audioSection("0")
 	without.payloads = []payload{{pt: 109, kind: codec.Opus, clock: 48000, channels: 2}}
-	_, plain := st.subscribe(mics[0].pub, "PA_without", without, -1)
+	_, plain := st.subscribe(mics[0].pub, "PA_without", without)
 	with.keep, plain.keep = true, true
 	for k := range 400 {
 		level := uint8(humming)
@@ -403,7 +403,7 @@ func TestHushOfRED(t *testing.T) {
 		// RFC 2198 section 3: one redundant block of 20 bytes, then 55 of the primary: two frames, which become one.
 		copy(body, []byte{0x80 | 111, 960 >> 6, 960 & 0x3f << 2, 20, 111})
 		body[25] = 0xf9
-		mics[0].in.rtp(b, at(k))
+		mics[0].in.one(b, at(k))
 		if k < 150 {
 			play(mics[1:], nil, k, 1)
 		} else {
@@ -430,20 +430,20 @@ func TestLatePacketsFollowTheirVoice(t *testing.T) {
 	for i := range 12 {
 		mics = append(mics, st.microphone(fmt.Sprint(i), PublicationConfig{}, false))
 	}
-	_, r := st.subscribe(mics[0].pub, "PA_l", audioSection("0"), -1)
+	_, r := st.subscribe(mics[0].pub, "PA_l", audioSection("0"))
 	play(mics, nil, 0, 100, 0)
 	late := append([]byte(nil), mics[0].packet(100, speech(100), 80)...)
-	mics[0].in.rtp(mics[0].packet(101, speech(101), 80), at(101))
+	mics[0].in.one(mics[0].packet(101, speech(101), 80), at(101))
 	before := r.n
-	mics[0].in.rtp(late, at(102))
+	mics[0].in.one(late, at(102))
 	if r.n != before+1 {
 		t.Errorf("%d packets for a late one of a speaker", r.n-before)
 	}
 	play(mics, nil, 102, 300, 1, 2, 3)
 	late = append([]byte(nil), mics[0].packet(402, speech(402), 80)...)
-	mics[0].in.rtp(mics[0].packet(403, humming, 80), at(403))
+	mics[0].in.one(mics[0].packet(403, humming, 80), at(403))
 	before = r.n
-	mics[0].in.rtp(late, at(404))
+	mics[0].in.one(late, at(404))
 	if r.n != before {
 		t.Errorf("%d packets for a late one that is held back", r.n-before)
 	}
@@ -517,7 +517,7 @@ func TestSilentVoicesReportNothing(t *testing.T) {
 	}
 	l := st.listener(t, "l", 0, mics...)
 	for i, m := range mics {
-		m.in.rtp(m.packet(0, humming, 80), at(0))
+		m.in.one(m.packet(0, humming, 80), at(0))
 		m.in.rtcp(9, []rtcp.Packet{&rtcp.SenderReport{SSRC: 9, NTPTime: uint64(i+1) << 32, RTPTime: m.feed.timestamp}}, time.Second)
 	}
 	reports := func(now time.Duration) (n int) {
@@ -550,7 +550,7 @@ func stadium(t testing.TB) (hold, pass func()) {
 	}
 	for i := range 200 {
 		for _, m := range mics[:2] {
-			st.subscribe(m.pub, fmt.Sprint("PA_l", i), audioSection("0"), -1)
+			st.subscribe(m.pub, fmt.Sprint("PA_l", i), audioSection("0"))
 		}
 	}
 	play(mics, nil, 0, 150, 0)

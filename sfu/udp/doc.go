@@ -5,9 +5,11 @@
 //
 //  1. The kernel chooses one of the port's sockets (SO_REUSEPORT) by the addresses, so that all of one sender come to one
 //     reader and stay in order. Datagrams that came together from one sender may stay together (UDP_GRO).
-//  2. receive_linux.go: the socket's reader, its only goroutine, takes up to 15 messages with one recvmmsg, asks the clock
-//     once, and cuts what the kernel has joined.
-//  3. udp.go: [Config.Receive] gets each datagram, on the reader's goroutine, in the reader's buffer.
+//  2. wait_linux.go: the socket's reading goroutine wakes. What is sent doesn't wake it, nor a thread of the runtime.
+//  3. receive_linux.go: it takes up to 15 messages with one recvmmsg, asks the clock once, and cuts what the kernel has
+//     joined.
+//  4. udp.go: the socket's [Reader] gets each datagram, on that goroutine, in its buffer, and is told when there are none
+//     left for now.
 //
 // A datagram that goes out:
 //
@@ -18,10 +20,10 @@
 //  3. What the kernel refuses is counted and skipped; a full send buffer is never waited for.
 //
 // What the kernel can do is asked when the port opens, by sending to ourselves (listen_linux.go). A socket whose segmented
-// runs fail later does without segmentation from then on.
+// runs fail later, for several addresses or because of the device, does without segmentation from then on.
 //
 // On other systems, and over any other [net.PacketConn] ([Over]), there is one socket with one reader and a write per
 // datagram (over.go). The same tests run over every path.
 //
-// Goroutines: one reader per socket. [Port.Close] waits for them.
+// Goroutines: one per socket, which reads. [Port.Close] waits for them.
 package udp

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -20,14 +21,14 @@ const probePatience = 500 * time.Millisecond
 
 // socket is one of the sockets of a port. Any number of goroutines may send at the same time; one reads.
 type socket struct {
-	port *Port
-	conn *net.UDPConn
-	raw  syscall.RawConn
-	v6   bool // takes IPv4 addresses in their mapped form only
+	port   *Port
+	reader Reader
+	descriptor
+	watch *watch
+	v6    bool // takes IPv4 addresses in their mapped form only
 	// limit is the best Path that works for sending. It only ever gets worse.
-	limit atomic.Int32
-	// refused counts the segmented runs in a row that were refused.
-	refused  atomic.Int32
+	limit    atomic.Int32
+	refused  refusals
 	transmit transmit
 	counters
 }
@@ -58,6 +59,7 @@ func Listen(cfg Config) (*Port, error) {
 			p.cfg.Log.Warn("this UDP port can't be shared by more sockets", "addr", addr, "sockets", i, "error", err)
 			break
 		}
+		local := c.LocalAddr()
 		s, err := newSocket(p, c, path)
 		if err == nil && i == 0 && n > 1 {
 			if failed := s.set(unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); failed != nil {
@@ -66,14 +68,13 @@ func Listen(cfg Config) (*Port, error) {
 			}
 		}
 		if err != nil {
-			_ = c.Close()
 			_ = p.Close()
 			return nil, fmt.Errorf("listening on UDP %s: %w", cfg.Addr, err)
 		}
 		p.sockets = append(p.sockets, s)
 		if i == 0 {
-			p.addr = addrPort(c.LocalAddr())
-			addr = c.LocalAddr().String()
+			p.addr = addrPort(local)
+			addr = local.String()
 			if n == 1 {
 				break
 			}
@@ -101,20 +102,21 @@ func bind(network, addr string, shared bool) (*net.UDPConn, error) {
 	return c.(*net.UDPConn), nil
 }
 
-// newSocket prepares a bound conn, whose sends may use path at best.
+// newSocket takes over a bound conn, whose sends may use path at best. The conn is closed in any case.
 func newSocket(p *Port, c *net.UDPConn, path Path) (*socket, error) {
-	raw, err := c.SyscallConn()
+	fd, err := detach(c)
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{port: p, conn: c, raw: raw, transmit: kernel}
+	s := &socket{port: p, reader: discard, transmit: kernel, descriptor: descriptor{fd: uintptr(fd), idle: make(chan struct{})}}
 	s.limit.Store(int32(path))
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		domain, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN)
-		s.v6, failed = domain == unix.AF_INET6, err
-	})
-	if err = errors.Join(err, failed); err != nil {
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	s.v6 = domain == unix.AF_INET6
+	if err == nil {
+		s.watch, err = newWatch(s.fd)
+	}
+	if err != nil {
+		_ = s.descriptor.close()
 		return nil, err
 	}
 	if size := p.cfg.Buffer; size > 0 {
@@ -134,16 +136,17 @@ func newSocket(p *Port, c *net.UDPConn, path Path) (*socket, error) {
 	return s, nil
 }
 
+func (s *socket) give(r Reader) { s.reader = r }
+
 // joins is whether the kernel is asked to leave datagrams of one sender together. What can be sent has no say in it.
 func (s *socket) joins() bool { return s.port.cfg.Path <= Segmented }
 
 func (s *socket) set(level, option, value int) error {
-	var failed error
-	err := s.raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), level, option, value) })
-	return errors.Join(err, failed)
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(s.fd), level, option, value))
 }
 
-func (s *socket) close() error { return s.conn.Close() }
+// close ends the reader first, which uses the descriptor without acquiring it.
+func (s *socket) close() error { return errors.Join(s.watch.close(), s.descriptor.close()) }
 
 // probe returns the best path from want on that works between two sockets of ours.
 func probe(want Path, send transmit) Path {
@@ -166,22 +169,37 @@ func works(path Path, send transmit) bool {
 		// There is no loopback interface to ask. Who can tell of the option has it, and the sockets still fall back.
 		return supported()
 	}
-	defer c.Close()
-	s, err := newSocket(newPort(Config{Path: Plain, Log: slog.New(slog.DiscardHandler)}), c, path)
+	to := addrPort(c.LocalAddr())
+	came := make(chan int, 3)
+	p := newPort(Config{Path: Plain, Log: slog.New(slog.DiscardHandler), Reader: func(int) Reader {
+		return ReceiveFunc(func(b []byte, _ netip.AddrPort, _ time.Duration) {
+			select {
+			case came <- len(b):
+			default:
+			}
+		})
+	}})
+	s, err := newSocket(p, c, path)
 	if err != nil {
 		return false
 	}
 	s.transmit = send
+	p.sockets = []*socket{s}
+	p.start()
+	defer p.Close()
 	const size = 100
-	if s.send([]Run{{To: addrPort(c.LocalAddr()), Buffer: make([]byte, 2*size+size/2), Size: size}}) != 3 || s.path() != path || s.unsegmented.Load() > 0 {
+	if s.send([]Run{{To: to, Buffer: make([]byte, 2*size+size/2), Size: size}}) != 3 || s.path() != path || s.unsegmented.Load() > 0 {
 		return false
 	}
-	if c.SetReadDeadline(time.Now().Add(probePatience)) != nil {
-		return false
-	}
-	b := make([]byte, 4*size)
+	patience := time.NewTimer(probePatience)
+	defer patience.Stop()
 	for _, want := range []int{size, size, size / 2} {
-		if n, err := c.Read(b); err != nil || n != want {
+		select {
+		case n := <-came:
+			if n != want {
+				return false
+			}
+		case <-patience.C:
 			return false
 		}
 	}

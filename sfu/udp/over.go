@@ -18,7 +18,7 @@ const (
 )
 
 // Over makes a port of any conn, such as one of a virtual network: one reader, one write per datagram. Only Clock,
-// Receive and Log of the configuration are used. A write waits if the conn's does. The port closes the conn.
+// Reader and Log of the configuration are used. A write waits if the conn's does. The port closes the conn.
 func Over(c net.PacketConn, cfg Config) *Port {
 	p := newPort(cfg)
 	p.addr = addrPort(c.LocalAddr())
@@ -29,7 +29,8 @@ func Over(c net.PacketConn, cfg Config) *Port {
 
 // conn is a PacketConn under a port.
 type conn struct {
-	port *Port
+	port   *Port
+	reader Reader
 	net.PacketConn
 	// fast is the same conn where it takes addresses that need no allocation, as a *net.UDPConn does.
 	fast interface {
@@ -40,15 +41,16 @@ type conn struct {
 }
 
 func newConn(p *Port, c net.PacketConn) *conn {
-	made := &conn{port: p, PacketConn: c}
+	made := &conn{port: p, reader: discard, PacketConn: c}
 	if u, ok := c.(*net.UDPConn); ok {
 		made.fast = u
 	}
 	return made
 }
 
-func (c *conn) path() Path   { return Plain }
-func (c *conn) close() error { return c.PacketConn.Close() }
+func (c *conn) give(r Reader) { c.reader = r }
+func (c *conn) path() Path    { return Plain }
+func (c *conn) close() error  { return c.PacketConn.Close() }
 
 func (c *conn) read() {
 	b := make([]byte, MaxDatagram+1)
@@ -66,7 +68,8 @@ func (c *conn) read() {
 				c.reads.Add(1)
 				c.received.Add(1)
 				c.receivedBytes.Add(uint64(n))
-				c.port.cfg.Receive(b[:n:n], from, c.port.cfg.Clock())
+				c.reader.Receive(b[:n:n], from, c.port.cfg.Clock())
+				c.reader.Rest(c.port.cfg.Clock())
 			}
 		case errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF):
 			c.port.cfg.Log.Error("the UDP conn was closed from outside", "addr", c.port.addr, "error", err)

@@ -15,6 +15,8 @@ const (
 	joinedSlots, joinedSlot = 15, 1 << 16
 	// singleSlots × singleSlot is the buffer otherwise.
 	singleSlots, singleSlot = 32, MaxDatagram
+	// maxUnrested is after how many messages a reader rests although there are more.
+	maxUnrested = 64
 	// readPatience is how many errors in a row a reader takes before it waits for the kernel to tell of something new.
 	readPatience = 8
 )
@@ -88,17 +90,27 @@ func (in *inbox) fill(fd uintptr) (int, syscall.Errno) {
 	return 1, 0
 }
 
-// read is the reader. The poller wakes it when something comes, and when the socket is closed.
+// read is the reader. It wakes when something comes, and when the socket is closed.
 func (s *socket) read() {
 	in := newInbox(s.port.cfg.Path)
-	failures := 0
-	err := s.raw.Read(func(fd uintptr) bool {
+	failures, unrested := 0, 0
+	rest := func() {
+		if unrested > 0 {
+			unrested = 0
+			s.reader.Rest(s.port.cfg.Clock())
+		}
+	}
+	err := s.watch.each(func() bool {
+		defer rest()
 		for !s.port.closed.Load() {
-			n, errno := in.fill(fd)
+			n, errno := in.fill(s.fd)
 			switch {
 			case errno == 0:
 				failures = 0
 				s.deliver(in, n)
+				if unrested += n; unrested > maxUnrested-len(in.messages) {
+					rest()
+				}
 			case errno == unix.EAGAIN:
 				return false
 			case errno == unix.EINTR:
@@ -115,10 +127,9 @@ func (s *socket) read() {
 	}
 }
 
-// deliver gives the datagrams of n messages to the port's owner.
+// deliver gives the datagrams of n messages to the socket's Reader.
 func (s *socket) deliver(in *inbox, n int) {
-	cfg := &s.port.cfg
-	at := cfg.Clock()
+	at := s.port.cfg.Clock()
 	datagrams, bytes := 0, 0
 	for i := range n {
 		m := &in.messages[i]
@@ -140,7 +151,7 @@ func (s *socket) deliver(in *inbox, n int) {
 			b = b[len(d):]
 			datagrams++
 			bytes += len(d)
-			cfg.Receive(d[:len(d):len(d)], from, at)
+			s.reader.Receive(d[:len(d):len(d)], from, at)
 		}
 		in.reset(i)
 	}

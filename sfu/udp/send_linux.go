@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -20,8 +22,10 @@ const (
 	// (UDP_MAX_SEGMENTS, and 65,535 bytes with the headers).
 	maxSegments  = 64
 	maxSegmented = 65000
-	// maxRefused is how many segmented runs in a row may end in EINVAL before the socket does without.
-	maxRefused = 16
+	// maxRefused is how many segmented runs in a row may be refused for their size before the socket does without, if they
+	// were to so many addresses at least.
+	maxRefused   = 16
+	maxRefusedTo = 4
 )
 
 // transmit sends some of the messages with one system call and returns how many.
@@ -59,13 +63,6 @@ type batch struct {
 	controls [maxMessages]segmentation
 	parts    [maxMessages]Run // what each message has
 	from, n  int              // messages[from:n] are to be sent
-
-	// call is run with the file descriptor. It sends at most `most` messages; sent and errno are its results.
-	call     func(fd uintptr)
-	transmit transmit
-	most     int
-	sent     int
-	errno    syscall.Errno
 }
 
 var batches = sync.Pool{New: func() any {
@@ -79,9 +76,6 @@ var batches = sync.Pool{New: func() any {
 		m.Control = (*byte)(unsafe.Pointer(c))
 		c.header.Level, c.header.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
 		c.header.SetLen(unix.CmsgLen(2))
-	}
-	b.call = func(fd uintptr) {
-		b.sent, b.errno = b.transmit(fd, b.messages[b.from:min(b.n, b.from+b.most)])
 	}
 	return b
 }}
@@ -174,32 +168,33 @@ func (s *socket) message(b *batch, part Run) bool {
 
 // flush sends what the batch has, empties it, and returns how many datagrams left and the last error.
 func (s *socket) flush(b *batch) (left int, last syscall.Errno) {
-	b.transmit = s.transmit
 	for b.from < b.n {
-		b.most = maxMessages
+		to := b.n
 		if s.path() == Plain {
-			b.most = 1
+			to = b.from + 1
 		}
-		if s.raw.Control(b.call) != nil {
+		if !s.acquire() {
 			last = unix.EBADF // closed
 			break
 		}
-		if b.errno == 0 && b.sent > 0 {
-			left += s.took(b)
+		sent, errno := s.transmit(s.fd, b.messages[b.from:to])
+		s.release()
+		if errno == 0 && sent > 0 {
+			left += s.took(b, sent)
 			continue
 		}
-		last = b.errno
+		last = errno
 		switch part := b.parts[b.from]; {
-		case b.errno == unix.EINTR:
-		case b.errno == unix.EAGAIN || b.errno == unix.ENOBUFS || b.errno == unix.ENOMEM:
+		case errno == unix.EINTR:
+		case errno == unix.EAGAIN || errno == unix.ENOBUFS || errno == unix.ENOMEM:
 			for ; b.from < b.n; b.from++ {
 				s.full.Add(uint64(b.parts[b.from].Datagrams()))
 			}
-		case b.errno == unix.ENOSYS && s.path() != Plain:
-			s.fall(Plain, b.errno)
-		case part.Datagrams() > 1 && (b.errno == unix.EIO || b.errno == unix.EINVAL || b.errno == unix.EMSGSIZE):
+		case errno == unix.ENOSYS && s.path() != Plain:
+			s.fall(Plain, errno)
+		case part.Datagrams() > 1 && (errno == unix.EIO || errno == unix.EINVAL || errno == unix.EMSGSIZE):
 			b.from++
-			left += s.unsegment(part, b.errno)
+			left += s.unsegment(part, errno)
 		default: // concerns this destination, or this datagram
 			s.failed.Add(uint64(part.Datagrams()))
 			b.from++
@@ -213,20 +208,20 @@ func (s *socket) flush(b *batch) (left int, last syscall.Errno) {
 }
 
 // took counts the messages that the kernel took.
-func (s *socket) took(b *batch) (datagrams int) {
+func (s *socket) took(b *batch, sent int) (datagrams int) {
 	bytes, segmented := 0, false
-	for _, part := range b.parts[b.from : b.from+b.sent] {
+	for _, part := range b.parts[b.from : b.from+sent] {
 		n := part.Datagrams()
 		datagrams += n
 		bytes += len(part.Buffer)
 		segmented = segmented || n > 1
 	}
-	b.from += b.sent
+	b.from += sent
 	s.writes.Add(1)
 	s.sent.Add(uint64(datagrams))
 	s.sentBytes.Add(uint64(bytes))
-	if segmented && s.refused.Load() != 0 {
-		s.refused.Store(0)
+	if segmented {
+		s.refused.clear()
 	}
 	return datagrams
 }
@@ -234,10 +229,11 @@ func (s *socket) took(b *batch) (datagrams int) {
 // unsegment sends the datagrams of a run one by one that the kernel refused to cut up. EIO says that the device or the
 // route doesn't take such runs: that won't change. EINVAL (EMSGSIZE on newer kernels) says that these datagrams are
 // larger than the MTU of the path to this address, where single ones are fragmented instead. That is one client's path, and
-// an ICMP message can make it so: EINVAL ends segmentation for everybody only when nobody's runs pass in between.
+// an ICMP message can make it so: it ends segmentation for everybody only when several clients' runs are refused and
+// nobody's pass in between.
 func (s *socket) unsegment(run Run, why syscall.Errno) int {
 	s.unsegmented.Add(1)
-	if why == unix.EIO || why == unix.EINVAL && s.refused.Add(1) >= maxRefused {
+	if why == unix.EIO || s.refused.add(run.To.Addr()) {
 		s.fall(Batched, why)
 	}
 	b := batches.Get().(*batch)
@@ -245,6 +241,37 @@ func (s *socket) unsegment(run Run, why syscall.Errno) int {
 	n, _ := s.flush(b)
 	batches.Put(b)
 	return left + n
+}
+
+// refusals are the segmented runs in a row that were refused for their size. A path and its MTU belong to an address: its
+// ports don't differ in them.
+type refusals struct {
+	any  atomic.Bool // spares the senders the lock as long as there are none
+	mu   sync.Mutex
+	runs int
+	to   []netip.Addr // all different, maxRefusedTo at most
+}
+
+// add returns whether there are too many now.
+func (r *refusals) add(to netip.Addr) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.any.Store(true)
+	r.runs++
+	if to = to.Unmap(); len(r.to) < maxRefusedTo && !slices.Contains(r.to, to) {
+		r.to = append(r.to, to)
+	}
+	return r.runs >= maxRefused && len(r.to) >= maxRefusedTo
+}
+
+func (r *refusals) clear() {
+	if !r.any.Load() {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.any.Store(false)
+	r.runs, r.to = 0, r.to[:0]
 }
 
 // swapped is a port in network byte order.

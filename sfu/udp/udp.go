@@ -55,6 +55,30 @@ func ParsePath(name string) (Path, error) {
 	return Auto, fmt.Errorf("unknown UDP path %q: want auto, segmented, batched or plain", name)
 }
 
+// Reader takes what a socket receives. It is called on the socket's reading goroutine only, which receives nothing else
+// meanwhile.
+type Reader interface {
+	// Receive gets every datagram but empty ones, with its arrival time by the port's clock. b may be changed during the
+	// call, and is the port's again afterwards.
+	Receive(b []byte, from netip.AddrPort, at time.Duration)
+	// Rest is called with the time when there is nothing more to read for now, before the socket's reader waits; at the
+	// latest after 64 messages from the kernel, each of which may be several datagrams. Whatever was received since the last
+	// time is followed by a Rest, also when the port closes; without anything received there is none.
+	Rest(at time.Duration)
+}
+
+// ReceiveFunc is a Reader that doesn't care about rest.
+type ReceiveFunc func(b []byte, from netip.AddrPort, at time.Duration)
+
+// Receive calls the function.
+func (f ReceiveFunc) Receive(b []byte, from netip.AddrPort, at time.Duration) { f(b, from, at) }
+
+// Rest does nothing.
+func (f ReceiveFunc) Rest(time.Duration) {}
+
+// discard is the Reader of who wants none.
+var discard Reader = ReceiveFunc(func([]byte, netip.AddrPort, time.Duration) {})
+
 // Config configures a [Port].
 type Config struct {
 	// Addr is the host and port to listen on; an empty host is every address of both families, 0.0.0.0 every IPv4 address,
@@ -69,10 +93,9 @@ type Config struct {
 	Path Path
 	// Clock gives arrival times; nil means the time since the port opened.
 	Clock func() time.Duration
-	// Receive gets every datagram that comes in but empty ones. It is called on the reader's goroutine, which receives
-	// nothing else meanwhile; different sockets call it at the same time. b may be changed during the call, and is the
-	// port's again afterwards. nil drops what comes.
-	Receive func(b []byte, from netip.AddrPort, at time.Duration)
+	// Reader is called once for each socket when the port opens, before anything is received, with the sockets' numbers from
+	// 0 on, and returns what takes the datagrams that come in there. nil, as either, drops them.
+	Reader func(socket int) Reader
 	// Log is nil for slog.Default().
 	Log *slog.Logger
 }
@@ -106,7 +129,7 @@ func (r Run) cut(n int) (first, rest Run) {
 // Stats counts since the port opened. Sockets are counted one after the other, so the figures are of slightly different
 // moments.
 type Stats struct {
-	// Received and ReceivedBytes are datagrams given to Config.Receive.
+	// Received and ReceivedBytes are datagrams given to a [Reader].
 	Received, ReceivedBytes uint64
 	// Sent and SentBytes are datagrams that the kernel took.
 	Sent, SentBytes uint64
@@ -165,7 +188,9 @@ type Port struct {
 
 // link is a socket or a conn.
 type link interface {
-	// read gives what comes to Config.Receive, until the port is closed.
+	// give tells who takes what comes, before read.
+	give(Reader)
+	// read gives what comes to the Reader, until the port is closed.
 	read()
 	// path is how it sends.
 	path() Path
@@ -177,9 +202,6 @@ func newPort(cfg Config) *Port {
 	if cfg.Clock == nil {
 		start := time.Now()
 		cfg.Clock = func() time.Duration { return time.Since(start) }
-	}
-	if cfg.Receive == nil {
-		cfg.Receive = func([]byte, netip.AddrPort, time.Duration) {}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -198,9 +220,17 @@ func (p *Port) links() []link {
 	return links
 }
 
-// start starts the readers.
+// start starts the reading goroutines.
 func (p *Port) start() {
-	for _, l := range p.links() {
+	links := p.links()
+	if p.cfg.Reader != nil {
+		for i, l := range links {
+			if r := p.cfg.Reader(i); r != nil {
+				l.give(r)
+			}
+		}
+	}
+	for _, l := range links {
 		p.readers.Go(l.read)
 	}
 }
@@ -252,7 +282,7 @@ func (p *Port) Stats() Stats {
 	return s
 }
 
-// Close closes the sockets and waits for the readers: Config.Receive is not called after it, and must not call it.
+// Close closes the sockets and waits for the reading goroutines: no [Reader] is called after it, and none may call it.
 func (p *Port) Close() error {
 	p.once.Do(func() {
 		p.closed.Store(true)

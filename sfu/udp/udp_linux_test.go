@@ -33,7 +33,7 @@ func TestSocketsShareThePort(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			const sockets, peers = 4, 64
 			m := make(mailbox, peers)
-			p := open(t, kind, Config{Sockets: sockets, Receive: m.receive})
+			p := open(t, kind, Config{Sockets: sockets, Reader: every(m.receive)})
 			if len(p.sockets) != sockets {
 				t.Fatalf("%d sockets", len(p.sockets))
 			}
@@ -78,7 +78,7 @@ func TestSocketsShareThePort(t *testing.T) {
 // What arrives as one message still comes as datagrams, and with fewer system calls.
 func TestJoinedDatagramsAreCutUp(t *testing.T) {
 	m := make(mailbox, 1024)
-	to := open(t, "segmented", Config{Sockets: 1, Receive: m.receive})
+	to := open(t, "segmented", Config{Sockets: 1, Reader: every(m.receive)})
 	from := open(t, "segmented", Config{Sockets: 1})
 	if from.Path() != Segmented {
 		t.Skip("this kernel has no UDP_SEGMENT")
@@ -130,7 +130,7 @@ func segmenting(t *testing.T, log *slog.Logger) *Port {
 func TestSegmentationEndsWhereTheDeviceRefusesIt(t *testing.T) {
 	var log bytes.Buffer
 	m := make(mailbox, 1024)
-	to := open(t, "segmented", Config{Receive: m.receive})
+	to := open(t, "segmented", Config{Reader: every(m.receive)})
 	from := segmenting(t, slog.New(slog.NewTextHandler(&log, nil)))
 	s := script(from, unix.EIO, 0, unix.EIO, 0)
 	// Two runs in one system call: both are refused, both come whole and in order.
@@ -156,44 +156,89 @@ func TestSegmentationEndsWhereTheDeviceRefusesIt(t *testing.T) {
 	}
 }
 
-// A path with a small MTU is one client's matter.
+// A path with a small MTU is one client's matter, be it the only one who is sent anything. Several in a row, and nobody's
+// runs that pass, are the socket's.
 func TestARefusedSizeIsOneClientsMatter(t *testing.T) {
 	for _, errno := range []syscall.Errno{unix.EINVAL, unix.EMSGSIZE} {
-		m := make(mailbox, 1024)
-		to := open(t, "segmented", Config{Receive: m.receive})
-		from := segmenting(t, nil)
-		run := numbered(to.Addr(), 5, 300, 100)
-		for range 3 * maxRefused { // one refused, one not
-			script(from, errno)
-			for range 2 {
+		t.Run(errno.Error(), func(t *testing.T) {
+			m := make(mailbox, 1024)
+			to := open(t, "segmented", Config{Addr: "0.0.0.0:0", Reader: every(m.receive)})
+			from := segmenting(t, nil)
+			// client is another address each: all of 127.0.0.0/8 are ours.
+			client := func(i int) netip.AddrPort {
+				return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + i)}), to.Addr().Port())
+			}
+			send := func(i int, errnos ...syscall.Errno) {
+				t.Helper()
+				script(from, errnos...)
+				run := numbered(client(i), 5, 300, 100)
 				if n := from.Send(0, run); n != 5 {
-					t.Fatalf("%v: %d of 5 datagrams left", errno, n)
+					t.Fatalf("%d of 5 datagrams left", n)
 				}
 				expect(t, m, run, from.Addr())
 			}
-		}
-		if from.Path() != Segmented {
-			t.Fatalf("%v: the path is %v", errno, from.Path())
-		}
-		for i := range maxRefused {
-			if from.Path() != Segmented {
-				t.Fatalf("%v: given up after %d", errno, i)
+			still := func(when string) {
+				t.Helper()
+				if from.Path() != Segmented {
+					t.Fatalf("the path is %v after %s", from.Path(), when)
+				}
 			}
-			script(from, errno)
-			if n := from.Send(0, run); n != 5 {
-				t.Fatalf("%v: %d of 5 datagrams left", errno, n)
+			for i := range 10 * maxRefused {
+				send(i%(maxRefusedTo-1), errno)
+				still("refusals of too few clients")
 			}
-			expect(t, m, run, from.Addr())
+			send(0)
+			for i := range 10 * maxRefused {
+				send(i, errno)
+				if i%(maxRefused-1) == maxRefused-2 {
+					send(0)
+				}
+				still("refusals with a run in between that passed")
+			}
+			send(0)
+			for i := range maxRefusedTo - 1 {
+				send(i, errno)
+			}
+			send(0)
+			for i := range maxRefused {
+				still("as many refusals of all clients")
+				send(i%maxRefusedTo, errno)
+			}
+			if from.Path() != Batched {
+				t.Errorf("the path is %v in the end", from.Path())
+			}
+		})
+	}
+}
+
+// Ports don't make clients: they share a path.
+func TestRefusalsOfOneAddress(t *testing.T) {
+	var r refusals
+	for i := range 10 * maxRefused {
+		to := netip.MustParseAddr("192.0.2.1")
+		if i%2 == 1 {
+			to = netip.AddrFrom16(to.As16())
 		}
-		if want := map[syscall.Errno]Path{unix.EINVAL: Batched, unix.EMSGSIZE: Segmented}[errno]; from.Path() != want {
-			t.Errorf("%v: the path is %v in the end, want %v", errno, from.Path(), want)
+		if r.add(to) {
+			t.Fatal("one client ends it for all")
+		}
+	}
+	for i := range maxRefusedTo - 1 {
+		if enough := r.add(netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + i)})); enough != (i == maxRefusedTo-2) {
+			t.Errorf("%d clients: %v", 2+i, enough)
+		}
+	}
+	r.clear()
+	for i := range maxRefused {
+		if enough := r.add(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})); enough != (i == maxRefused-1) {
+			t.Errorf("%d refusals: %v", i+1, enough)
 		}
 	}
 }
 
 func TestFallsBackToPlain(t *testing.T) {
 	m := make(mailbox, 1024)
-	to := open(t, "plain", Config{Receive: m.receive})
+	to := open(t, "plain", Config{Reader: every(m.receive)})
 	from := open(t, "batched", Config{Sockets: 1})
 	s := script(from, unix.ENOSYS)
 	run := numbered(to.Addr(), 10, 300, 100)
@@ -213,7 +258,7 @@ func TestAFullSendBufferIsNotWaitedFor(t *testing.T) {
 	for _, kind := range []string{"segmented", "batched", "plain"} {
 		for _, errno := range []syscall.Errno{unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM} {
 			m := make(mailbox, 1024)
-			to := open(t, "plain", Config{Receive: m.receive})
+			to := open(t, "plain", Config{Reader: every(m.receive)})
 			from := open(t, kind, Config{Sockets: 1})
 			script(from, 0, errno)
 			run := numbered(to.Addr(), 1, 300, 300)
@@ -242,7 +287,7 @@ func TestADestinationsErrorsAreItsOwn(t *testing.T) {
 	for _, kind := range []string{"segmented", "batched", "plain"} {
 		for _, errno := range []syscall.Errno{unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPERM, unix.EACCES} {
 			m := make(mailbox, 1024)
-			to := open(t, "plain", Config{Receive: m.receive})
+			to := open(t, "plain", Config{Reader: every(m.receive)})
 			from := open(t, kind, Config{Sockets: 1})
 			path := from.Path()
 			script(from, unix.EINTR, errno)
@@ -304,11 +349,11 @@ func TestProbe(t *testing.T) {
 func TestOverflowIsCounted(t *testing.T) {
 	var late atomic.Bool
 	gate := make(chan struct{})
-	p, err := Listen(Config{Addr: "127.0.0.1:0", Sockets: 1, Buffer: 8192, Path: Batched, Receive: func([]byte, netip.AddrPort, time.Duration) {
+	p, err := Listen(Config{Addr: "127.0.0.1:0", Sockets: 1, Buffer: 8192, Path: Batched, Reader: every(func([]byte, netip.AddrPort, time.Duration) {
 		if late.CompareAndSwap(false, true) {
 			<-gate
 		}
-	}})
+	})})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,8 +19,12 @@ import (
 // patienceOfTests is what a condition may take on a busy machine.
 const patienceOfTests = 20 * time.Second
 
+// every is a Reader for every socket.
+func every(receive ReceiveFunc) func(int) Reader { return func(int) Reader { return receive } }
+
 // kinds are the ways to open a port. The paths that a system lacks fall back, which must not show.
 var kinds = map[string]func(Config) (*Port, error){
+	"auto":      func(c Config) (*Port, error) { return Listen(c) },
 	"segmented": func(c Config) (*Port, error) { c.Path = Segmented; return Listen(c) },
 	"batched":   func(c Config) (*Port, error) { c.Path = Batched; return Listen(c) },
 	"plain":     func(c Config) (*Port, error) { c.Path = Plain; return Listen(c) },
@@ -138,7 +142,7 @@ func TestRunsArriveWholeAndInOrder(t *testing.T) {
 			t.Run(sending+" to "+receiving, func(t *testing.T) {
 				t.Parallel()
 				m := make(mailbox, 1024)
-				to := open(t, receiving, Config{Receive: m.receive, Clock: func() time.Duration { return time.Hour }})
+				to := open(t, receiving, Config{Reader: every(m.receive), Clock: func() time.Duration { return time.Hour }})
 				from := open(t, sending, Config{})
 				total := 0
 				for _, test := range []struct{ n, size, last int }{
@@ -183,8 +187,8 @@ func TestSeveralRunsInOneSend(t *testing.T) {
 	for kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			m, other := make(mailbox, 1024), make(mailbox, 1024)
-			to := open(t, kind, Config{Receive: m.receive})
-			too := open(t, kind, Config{Receive: other.receive})
+			to := open(t, kind, Config{Reader: every(m.receive)})
+			too := open(t, kind, Config{Reader: every(other.receive)})
 			from := open(t, kind, Config{})
 			runs := []Run{numbered(to.Addr(), 5, 500, 100), numbered(too.Addr(), 70, 300, 300), {To: to.Addr()}, numbered(to.Addr(), 1, 9, 9)}
 			if n := from.Send(1, runs...); n != 76 {
@@ -205,7 +209,7 @@ func TestFamilies(t *testing.T) {
 	for kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			m := make(mailbox, 64)
-			dual := open(t, kind, Config{Addr: ":0", Receive: m.receive})
+			dual := open(t, kind, Config{Addr: ":0", Reader: every(m.receive)})
 			if !dual.Addr().Addr().IsUnspecified() {
 				t.Fatalf("bound to %v", dual.Addr())
 			}
@@ -214,7 +218,7 @@ func TestFamilies(t *testing.T) {
 			}
 			for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
 				answers := make(mailbox, 64)
-				peer := open(t, kind, Config{Addr: addr, Receive: answers.receive})
+				peer := open(t, kind, Config{Addr: addr, Reader: every(answers.receive)})
 				at := netip.AddrPortFrom(peer.Addr().Addr(), dual.Addr().Port())
 				expectRun := numbered(at, 3, 100, 50)
 				if n := peer.Send(0, expectRun); n != 3 {
@@ -256,7 +260,7 @@ func TestWhatCannotBeSentStopsNothing(t *testing.T) {
 	for kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			m := make(mailbox, 64)
-			to := open(t, kind, Config{Receive: m.receive})
+			to := open(t, kind, Config{Reader: every(m.receive)})
 			from := open(t, kind, Config{})
 			gone, err := net.ListenPacket("udp4", "127.0.0.1:0")
 			if err != nil {
@@ -292,7 +296,7 @@ func TestLongAndEmptyDatagramsAreDropped(t *testing.T) {
 	for kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			m := make(mailbox, 8)
-			to := open(t, kind, Config{Receive: m.receive})
+			to := open(t, kind, Config{Reader: every(m.receive)})
 			from := open(t, kind, Config{})
 			for _, size := range []int{MaxDatagram + 1, 60000, 0, MaxDatagram, 1} {
 				if _, err := from.WriteTo(make([]byte, size), to.Addr()); err != nil {
@@ -316,11 +320,11 @@ func TestReceiverMayWrite(t *testing.T) {
 	for kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			m := make(mailbox, 1024)
-			to := open(t, kind, Config{Receive: func(b []byte, from netip.AddrPort, at time.Duration) {
+			to := open(t, kind, Config{Reader: every(func(b []byte, from netip.AddrPort, at time.Duration) {
 				m.receive(b, from, at)
 				clear(b)
 				_ = append(b, "beyond the end"...)
-			}})
+			})})
 			from := open(t, kind, Config{})
 			for range 3 {
 				run := numbered(to.Addr(), 20, 300, 17)
@@ -338,12 +342,12 @@ func TestCloseUnderTraffic(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			var closed, late atomic.Bool
 			var came atomic.Uint64
-			p := open(t, kind, Config{Receive: func([]byte, netip.AddrPort, time.Duration) {
+			p := open(t, kind, Config{Reader: every(func([]byte, netip.AddrPort, time.Duration) {
 				came.Add(1)
 				if closed.Load() {
 					late.Store(true)
 				}
-			}})
+			})})
 			peer := open(t, kind, Config{})
 			stop := make(chan struct{})
 			var senders sync.WaitGroup
@@ -401,7 +405,7 @@ func TestNoAllocationPerDatagram(t *testing.T) {
 		}
 		t.Run(kind, func(t *testing.T) {
 			came := make(chan struct{}, 1024)
-			to := open(t, kind, Config{Sockets: 1, Addr: ":0", Receive: func([]byte, netip.AddrPort, time.Duration) { came <- struct{}{} }})
+			to := open(t, kind, Config{Sockets: 1, Addr: ":0", Reader: every(func([]byte, netip.AddrPort, time.Duration) { came <- struct{}{} })})
 			from := open(t, kind, Config{Sockets: 1})
 			address := netip.AddrPortFrom(from.Addr().Addr(), to.Addr().Port())
 			frame, word := numbered(address, 20, 1200, 900), numbered(address, 1, 100, 100)
@@ -488,7 +492,7 @@ func TestReadErrorsDoNotEndTheReader(t *testing.T) {
 	f := &failing{PacketConn: c}
 	f.left.Store(3 * patience)
 	m := make(mailbox, 8)
-	p := Over(f, Config{Receive: m.receive})
+	p := Over(f, Config{Reader: every(m.receive)})
 	defer p.Close()
 	if _, err := p.WriteTo([]byte("to myself"), p.Addr()); err != nil {
 		t.Fatal(err)
