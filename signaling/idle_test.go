@@ -231,3 +231,57 @@ func TestOnlyTheSilentArePinged(t *testing.T) {
 		})
 	}
 }
+
+// TestPeersThatFail: whichever of reading and writing fails first, the connection is over, and nothing more is queued.
+func TestPeersThatFail(t *testing.T) {
+	read := func(c *conn) { c.read(func(_ *wire.SignalRequest, done func()) { done() }) }
+	for _, c := range []struct {
+		name  string
+		run   func(*conn, *websocket.Conn)
+		lasts time.Duration
+		says  string
+	}{
+		{"vanishes while nothing is written", func(c *conn, peer *websocket.Conn) {
+			go read(c)
+			synctest.Wait()
+			_ = peer.Close()
+		}, 0, ""},
+		{"vanishes before it is read", func(c *conn, peer *websocket.Conn) {
+			_ = peer.Close()
+			c.send([]byte("hello"))
+			synctest.Wait()
+			c.send([]byte("anybody?"))
+			go read(c)
+		}, 0, ""},
+		{"takes nothing", func(c *conn, _ *websocket.Conn) {
+			go read(c)
+			c.send([]byte("hello"))
+		}, writeTimeout, ""},
+		{"takes too little", func(c *conn, _ *websocket.Conn) {
+			go read(c)
+			c.send([]byte("taken by the writer"))
+			synctest.Wait()
+			for range 9 {
+				c.send([]byte("queued, and the last one too much"))
+			}
+		}, writeTimeout, "this connection reads too slowly: resume the session"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn, gone, peer := connPair(t, Limits{QueuedMessages: 8})
+				began := time.Now()
+				c.run(conn, peer)
+				<-gone
+				if lasted := time.Since(began); lasted != c.lasts || conn.closeReason() != c.says {
+					t.Errorf("over after %v because %q, want %v and %q", lasted, conn.closeReason(), c.lasts, c.says)
+				}
+				conn.send([]byte("too late"))
+				conn.close(closeNormal, "")
+				synctest.Wait()
+				if conn.writing || conn.queue != nil {
+					t.Error("something is left")
+				}
+			})
+		})
+	}
+}
