@@ -17,7 +17,8 @@ import (
 //  1. calls_routes.go: a route turns a request into an event of package call.
 //  2. calls_work.go: [Server.change] has the store apply it and save it, then the
 //     effects are carried out: people hear of the call, devices leave the room. What
-//     a dying process leaves undone, and timers, any other process takes from the store.
+//     a dying process leaves undone, and timers, any other process takes from the store:
+//     it looks when something there is due, and each 5 s for what others have saved.
 //  3. calls_view.go: the call as one device sees it.
 //  4. calls.go: what the room service asks and tells.
 //  5. calls_quality.go: what it measured, for those in the call.

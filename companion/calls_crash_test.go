@@ -373,11 +373,17 @@ func (w *crashWorld) enter(p *crashProcess, id, account, device string) {
 	}
 }
 
-func (w *crashWorld) run(seed uint64) {
-	w.rand = rand.New(rand.NewPCG(seed, 6))
-	w.people, w.calls, w.log = nil, nil, []string{fmt.Sprintf("seed %d", seed)}
+// forget begins anew, with nobody.
+func (w *crashWorld) forget() {
+	w.people, w.calls, w.log = nil, nil, nil
 	w.devices, w.room, w.shown = map[string][]string{}, map[string][]string{}, map[string]map[string]*watch{}
 	w.rings, w.closed = map[string]int{}, map[string]bool{}
+}
+
+func (w *crashWorld) run(seed uint64) {
+	w.rand = rand.New(rand.NewPCG(seed, 6))
+	w.forget()
+	w.log = []string{fmt.Sprintf("seed %d", seed)}
 	w.now = w.now.Add(time.Hour)
 	for _, n := range []string{"ann", "ben", "cleo"} {
 		w.signUp(fmt.Sprintf("%s.%d", n, seed))

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	lookEvery    = time.Second      // between two looks for timers and work that other processes left
+	lookEvery    = 5 * time.Second  // most between two looks for timers and work that other processes left
+	retryEvery   = time.Second      // between two looks when the last one failed
 	tidyEvery    = 30 * time.Second // between two comparisons of calls with rooms and sessions
 	claimAtOnce  = 100              // most timers or pieces of work claimed at a time
 	workQueue    = 256              // pieces of this process's own work in line
@@ -147,6 +148,12 @@ func (w *callWorker) finish(ctx context.Context, list []sqlstore.CallWork) {
 }
 
 // keepTime ends what is due, and does what other processes left undone.
+//
+// It sleeps until the store has something to claim. What this process saves wakes
+// it; what others save it finds at its next look, which matters only if they die:
+// a lease, and each of package call's timers, takes 10 s at least, so a look each
+// lookEvery comes before its end. Only a timer that a sooner one hid from all looks
+// is late, by lookEvery at most. While nothing happens a look is one query.
 func (w *callWorker) keepTime(ctx context.Context) {
 	tidy := time.NewTicker(tidyEvery)
 	defer tidy.Stop()
@@ -161,26 +168,37 @@ func (w *callWorker) keepTime(ctx context.Context) {
 		case <-w.sooner:
 		case <-wait.C:
 		}
-		w.adopt(ctx)
-		w.fire(ctx)
-		wait.Reset(w.untilDue(ctx))
+		wait.Reset(w.look(ctx))
 	}
 }
 
-func (w *callWorker) untilDue(ctx context.Context) time.Duration {
-	due, err := w.store.NextCallDue(ctx)
-	if err != nil {
-		w.complain(ctx, "look for the next timer of a call", err)
+// look does what is left and due, and returns how long to wait for the next look.
+func (w *callWorker) look(ctx context.Context) time.Duration {
+	wait := w.idle(ctx)
+	if wait > 0 {
+		return wait
 	}
-	if err != nil || due.IsZero() {
+	if w.adopt(ctx)+w.fire(ctx) == 0 {
+		return retryEvery // another process was faster, or the store takes no change now
+	}
+	return max(w.idle(ctx), 0)
+}
+
+// idle returns how long nothing is to be done, as far as the store knows.
+func (w *callWorker) idle(ctx context.Context) time.Duration {
+	next, err := w.store.NextCallWork(ctx)
+	switch {
+	case err != nil:
+		w.complain(ctx, "look for the next timer of a call", err)
+		return retryEvery
+	case next.IsZero():
 		return lookEvery
 	}
-	// A due timer that another process holds is not waited for in a tight loop.
-	return min(max(due.Sub(w.now()), 10*time.Millisecond), lookEvery)
+	return min(next.Sub(w.now()), lookEvery)
 }
 
-// adopt carries out work whose process died, or was too slow.
-func (w *callWorker) adopt(ctx context.Context) {
+// adopt carries out work whose process died, or was too slow. It returns how much it found.
+func (w *callWorker) adopt(ctx context.Context) int {
 	list, err := w.store.ClaimCallWork(ctx, w.now(), claimAtOnce)
 	if err != nil {
 		w.complain(ctx, "claim effects of calls", err)
@@ -191,10 +209,11 @@ func (w *callWorker) adopt(ctx context.Context) {
 	if len(list) > 0 {
 		w.finish(ctx, list)
 	}
+	return len(list)
 }
 
-// fire applies the timers that are due.
-func (w *callWorker) fire(ctx context.Context) {
+// fire applies the timers that are due. It returns how many it found.
+func (w *callWorker) fire(ctx context.Context) int {
 	ids, err := w.store.ClaimDueCalls(ctx, w.now(), claimAtOnce)
 	if err != nil {
 		w.complain(ctx, "claim timers of calls", err)
@@ -204,6 +223,7 @@ func (w *callWorker) fire(ctx context.Context) {
 			w.complain(ctx, "end what is due in a call", err, "call", id)
 		}
 	}
+	return len(ids)
 }
 
 // fireOne believes the room before the clock: whoever is there has not failed to come.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -48,6 +49,7 @@ var upgrader = websocket.Upgrader{
 	HandshakeTimeout: 10 * time.Second,
 	ReadBufferSize:   1 << 10,
 	WriteBufferSize:  4 << 10,
+	WriteBufferPool:  &sync.Pool{},
 	CheckOrigin:      sameOrigin,
 	Error: func(w http.ResponseWriter, r *http.Request, status int, reason error) {
 		code, text := "invalid_request", "This address is a WebSocket of events: connect to it with a WebSocket client."
@@ -91,16 +93,20 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, tooMany(pingEvery, "You have too many windows or apps open. Please close one and try again."))
 		return
 	}
-	defer s.hub.leave(sess.Account.ID, q)
 	conn, err := upgrader.Upgrade(w, r, w.Header())
 	if err != nil {
+		s.hub.leave(sess.Account.ID, q)
 		return // Upgrade has answered
 	}
 	sock := &socket{s: s, sess: sess, q: q, conn: conn}
-	sock.run()
+	// Not on the handler's goroutine, which keeps the request and its buffers.
+	go func() {
+		defer s.hub.leave(sess.Account.ID, q)
+		sock.run()
+	}()
 }
 
-// socket is one event socket: one goroutine reads, the handler's own writes.
+// socket is one event socket: one goroutine reads, one writes.
 type socket struct {
 	s    *Server
 	sess Session

@@ -38,28 +38,41 @@ const (
 	inFlight = 64
 )
 
-// conn is one WebSocket. read runs on the HTTP handler's goroutine, write on its own; everybody
-// else calls send and close, which never block.
+// conn is one WebSocket. One goroutine reads it; another one writes, but only while something waits
+// to be written. Everybody else calls send and close, which never block.
 type conn struct {
 	ws      *websocket.Conn
 	limits  Limits
 	credits chan struct{} // one for each message in the room's mailbox
+	gone    func()        // called once, when nothing of the connection runs any more
 
-	mu     sync.Mutex
-	queue  [][]byte
-	bytes  int
-	closed bool // nothing more is queued; code and reason follow the queue
-	code   int
-	reason string
-	wake   chan struct{} // capacity 1
-	ended  chan struct{} // closed when read has returned
+	mu      sync.Mutex
+	queue   [][]byte
+	bytes   int
+	ask     bool // a ping is to be written
+	closed  bool // nothing more is queued; code and reason follow the queue
+	code    int
+	reason  string
+	writing bool        // the writing goroutine runs
+	written bool        // its work is over: the close frame is out, or writing failed
+	ended   bool        // read has returned
+	heard   time.Time   // when the peer last said anything
+	quiet   *time.Timer // when it is asked to
 }
 
-func newConn(ws *websocket.Conn, limits Limits) *conn {
-	return &conn{
-		ws: ws, limits: limits, credits: make(chan struct{}, inFlight),
-		wake: make(chan struct{}, 1), ended: make(chan struct{}),
-	}
+// newConn takes a connection, which the caller has to read. gone is called when it is over.
+func newConn(ws *websocket.Conn, limits Limits, gone func()) *conn {
+	c := &conn{ws: ws, limits: limits, credits: make(chan struct{}, inFlight), gone: gone, heard: time.Now()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.quiet = time.AfterFunc(limits.silence(), c.onQuiet)
+	return c
+}
+
+// silence is how long a peer may say nothing before it is asked to. A client that pings at PingInterval never does, though
+// its pings come late now and then; one that has nothing to say still has time to answer.
+func (l Limits) silence() time.Duration {
+	return min(l.PingInterval+l.PingInterval/2, l.PingTimeout*2/3)
 }
 
 // send queues a frame. When the queue overflows, the peer reads too slowly: it is cut off and may
@@ -68,7 +81,7 @@ func (c *conn) send(frame []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.closed:
+	case c.closed || c.written:
 		return
 	case len(c.queue) >= c.limits.QueuedMessages || c.bytes+len(frame) > c.limits.QueuedBytes:
 		c.queue, c.bytes = nil, 0
@@ -76,7 +89,7 @@ func (c *conn) send(frame []byte) {
 	default:
 		c.queue = append(c.queue, frame)
 		c.bytes += len(frame)
-		c.signal()
+		c.start()
 	}
 }
 
@@ -101,67 +114,127 @@ func (c *conn) cut() { _ = c.ws.Close() }
 
 func (c *conn) finish(code int, reason string) {
 	c.closed, c.code, c.reason = true, code, reason
-	c.signal()
+	c.start()
 }
 
-func (c *conn) signal() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
+// start has somebody write what waits, with mu held. Whether somebody does is settled under mu, here and
+// in next: what is queued while the writer is about to stop keeps it, or starts another.
+func (c *conn) start() {
+	if !c.writing && !c.written {
+		c.writing = true
+		go c.write()
 	}
 }
 
-// write is the writing goroutine. It ends after the close frame, or when reading has ended.
+// outgoing is what the writing goroutine takes at a time.
+type outgoing struct {
+	frames [][]byte
+	ping   bool
+	last   bool // the close frame follows
+}
+
+// next takes what waits. It reports false when that is nothing, and then the writer is no more.
+func (c *conn) next() (outgoing, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := outgoing{frames: c.queue, ping: c.ask, last: c.closed}
+	if len(w.frames) == 0 && !w.ping && !w.last {
+		c.writing = false
+		return w, false
+	}
+	c.queue, c.bytes, c.ask = nil, 0, false
+	return w, true
+}
+
+// write is the writing goroutine.
 func (c *conn) write() {
-	ping := time.NewTicker(c.limits.PingInterval)
-	defer ping.Stop()
-	defer c.cut()
 	for {
-		c.mu.Lock()
-		frames, closed := c.queue, c.closed
-		c.queue, c.bytes = nil, 0
-		c.mu.Unlock()
-		for _, frame := range frames {
-			_ = c.ws.SetWriteDeadline(time.Now().Add(writeTimeout))
-			if err := c.ws.WriteMessage(websocket.BinaryMessage, frame); err != nil {
-				return
-			}
-		}
-		if closed {
-			deadline := time.Now().Add(linger)
-			_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(c.code, c.reason), deadline)
-			// RFC 6455 §7.1.1: the server closes the TCP connection, once the peer's Close frame is in.
-			_ = c.ws.SetReadDeadline(deadline)
-			<-c.ended
+		w, ok := c.next()
+		if !ok {
 			return
 		}
-		select {
-		case <-c.wake:
-		case <-c.ended:
+		err := c.put(w)
+		if err != nil {
+			c.cut() // read ends of it
+		}
+		if err != nil || w.last {
+			c.over(func() { c.writing, c.written, c.queue = false, true, nil })
 			return
-		case <-ping.C:
-			// For clients that don't ping by themselves, and to keep middleboxes from forgetting us.
-			_ = c.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTimeout))
 		}
 	}
+}
+
+func (c *conn) put(w outgoing) error {
+	for _, frame := range w.frames {
+		_ = c.ws.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if err := c.ws.WriteMessage(websocket.BinaryMessage, frame); err != nil {
+			return err
+		}
+	}
+	if w.last {
+		deadline := time.Now().Add(linger)
+		_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(c.code, c.reason), deadline)
+		// RFC 6455 §7.1.1: the server closes the TCP connection, once the peer's Close frame is in.
+		_ = c.ws.SetReadDeadline(deadline)
+	} else if w.ping {
+		_ = c.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTimeout))
+	}
+	return nil
+}
+
+// over notes the end of the reader, or of the writer's work. The second of the two leaves nothing behind.
+func (c *conn) over(note func()) {
+	c.mu.Lock()
+	note()
+	gone := c.ended && c.written
+	c.mu.Unlock()
+	if gone {
+		c.quiet.Stop()
+		c.cut()
+		c.gone()
+	}
+}
+
+// onQuiet asks the peer for a sign of life once it has said nothing for a while: there are clients that don't ping by
+// themselves, and middleboxes that forget connections.
+func (c *conn) onQuiet() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.written {
+		return
+	}
+	wait := c.limits.silence() - time.Since(c.heard)
+	if wait <= 0 {
+		c.ask = true
+		c.start()
+		wait = c.limits.PingInterval
+	}
+	c.quiet.Reset(wait)
+}
+
+// hear notes a sign of life, which puts off the deadline. While closing, the deadline is the writer's.
+func (c *conn) hear() (closing bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard = time.Now()
+	if !c.closed {
+		_ = c.ws.SetReadDeadline(c.heard.Add(c.limits.PingTimeout))
+	}
+	return c.closed
 }
 
 // read takes the client's messages until the connection ends. handle gets each with a function to
 // call when it is done with it.
 func (c *conn) read(handle func(*wire.SignalRequest, func())) {
-	defer close(c.ended)
-	// While closing, the deadline is write's.
-	alive := func() (closing bool) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if !c.closed {
-			_ = c.ws.SetReadDeadline(time.Now().Add(c.limits.PingTimeout))
-		}
-		return c.closed
-	}
-	alive()
+	defer c.over(func() { c.ended = true })
+	c.hear()
+	answerPing := c.ws.PingHandler()
+	c.ws.SetPingHandler(func(text string) error {
+		c.hear()
+		return answerPing(text)
+	})
 	c.ws.SetPongHandler(func(string) error {
-		alive()
+		c.hear()
 		return nil
 	})
 	allowance := rate.NewLimiter(rate.Limit(c.limits.MessagesPerSecond), c.limits.MessageBurst)
@@ -171,8 +244,8 @@ func (c *conn) read(handle func(*wire.SignalRequest, func())) {
 			c.readFailed(err)
 			return
 		}
-		if alive() {
-			continue // only waiting for the close frame, until the deadline that write has set
+		if c.hear() {
+			continue // only waiting for the close frame, until the deadline that the writer has set
 		}
 		frame, err := io.ReadAll(io.LimitReader(message, wire.MaxFrameBytes+1))
 		if err != nil {

@@ -132,7 +132,7 @@ func (d *denial) write(w http.ResponseWriter) {
 
 var upgrader = websocket.Upgrader{
 	HandshakeTimeout: 10 * time.Second,
-	ReadBufferSize:   2 << 10,
+	ReadBufferSize:   1 << 10, // kept as long as the connection; longer messages are read past it
 	WriteBufferSize:  4 << 10,
 	WriteBufferPool:  &sync.Pool{},
 	CheckOrigin:      func(*http.Request) bool { return true }, // the token is the authority
@@ -165,16 +165,7 @@ func (s *Server) serveRTC(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // Upgrade has answered
 	}
-	c := newConn(ws, s.cfg.Limits)
-	s.mu.Lock()
-	s.conns[c] = struct{}{}
-	s.mu.Unlock()
-	s.running.Go(func() {
-		c.write()
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
-	})
+	c := s.connected(ws)
 	j.conn = c
 
 	if j.query.Reconnect {
@@ -194,6 +185,22 @@ func (s *Server) serveRTC(w http.ResponseWriter, r *http.Request) {
 		s.log.Warn("join refused", "room", j.claims.Video.Room, "err", err)
 		s.turnAway(c, wire.LeaveDisconnect, wire.ReasonJoinFailure, err.Error())
 	}
+}
+
+// connected makes a connection that Shutdown waits for. A caller that Shutdown sees calls it.
+func (s *Server) connected(ws *websocket.Conn) *conn {
+	s.running.Add(1)
+	var c *conn
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c = newConn(ws, s.cfg.Limits, func() {
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+		s.running.Done()
+	})
+	s.conns[c] = struct{}{}
+	return c
 }
 
 // clientAddr returns the address that limits count.

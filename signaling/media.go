@@ -24,8 +24,8 @@ type MediaConfig struct {
 	Notify func(MediaEvent)
 }
 
-// Peer is a participant's media. One worker goroutine per participant calls it; a call may take
-// milliseconds.
+// Peer is a participant's media. A participant's worker calls it, one call at a time, from
+// changing goroutines; a call may take milliseconds.
 type Peer interface {
 	Transports
 	Publications

@@ -169,7 +169,7 @@ func (a *actor) onClosed(s *session, c *conn) {
 	a.apply(a.room.Detach(time.Now(), s.id))
 }
 
-// openMedia starts the participant's worker.
+// openMedia starts the participant's worker, for which Shutdown waits.
 func (a *actor) openMedia(s *session) {
 	s.voices = a.voicesOf(s)
 	cfg := MediaConfig{
@@ -177,14 +177,13 @@ func (a *actor) openMedia(s *session) {
 		FixedCodec: fixedCodec(s.query.Client.GetSdk()),
 		Notify:     func(e MediaEvent) { a.notify(s, e) },
 	}
-	a.srv.running.Go(func() {
-		s.worker.run(a.srv.cfg.Media, cfg, func(err error) {
-			s.post(func(a *actor) {
-				s.log.Error("cannot set up media", "err", err)
-				a.apply(a.room.Remove(time.Now(), s.id, room.JoinFailed, room.Reconnect))
-			})
+	a.srv.running.Add(1)
+	s.worker.start(a.srv.cfg.Media, cfg, func(err error) {
+		s.post(func(a *actor) {
+			s.log.Error("cannot set up media", "err", err)
+			a.apply(a.room.Remove(time.Now(), s.id, room.JoinFailed, room.Reconnect))
 		})
-	})
+	}, a.srv.running.Done)
 }
 
 // fixedCodec reports whether an SDK can't take a track whose codec changes in mid-stream: the Go SDK's

@@ -77,7 +77,8 @@ type Limits struct {
 	// 0 is 4 MB.
 	QueuedData int
 	// PingInterval is how often clients are asked to ping, PingTimeout how long a connection may be
-	// silent. 0 is 5 s and 15 s.
+	// silent. 0 is 5 s and 15 s. Who is silent for one and a half intervals, or two thirds of the timeout
+	// if that is less, gets a WebSocket ping.
 	PingInterval, PingTimeout time.Duration
 }
 

@@ -6,18 +6,24 @@ import (
 	"anytime/signaling/room"
 )
 
-// worker runs one participant's media calls in order, on one goroutine. The queue holds what the
-// room decided; data packets and descriptions, which participants make as fast as they can, are
-// bounded here.
+// worker runs one participant's media calls in order, one at a time: on a goroutine that is there
+// while some wait. The queue holds what the room decided; data packets and descriptions, which
+// participants make as fast as they can, are bounded here.
 type worker struct {
 	maxData int
+	join    func() Peer // set by start; nil where joining failed
 
-	mu     sync.Mutex
-	jobs   []job
-	data   int // bytes of data packets in jobs
-	asked  int // bytes of the client's descriptions and candidates in jobs
-	closed bool
-	wake   chan struct{} // capacity 1
+	mu      sync.Mutex
+	jobs    []job
+	data    int // bytes of data packets in jobs
+	asked   int // bytes of the client's descriptions and candidates in jobs
+	running bool
+	closed  bool
+	ended   func() // set by start, nil once it was called
+
+	// Of the goroutine that runs.
+	joined bool
+	peer   Peer
 }
 
 type job struct {
@@ -35,7 +41,24 @@ const (
 )
 
 func newWorker(maxData int) *worker {
-	return &worker{maxData: maxData, wake: make(chan struct{}, 1)}
+	return &worker{maxData: maxData}
+}
+
+// start has the worker join, and then do what is queued. failed learns of a failure to join. ended is
+// called once, when the worker has been closed and nothing of it runs any more.
+func (w *worker) start(media Media, cfg MediaConfig, failed func(error), ended func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.join = func() Peer {
+		peer, err := media.Join(cfg)
+		if err != nil {
+			failed(err)
+			return nil
+		}
+		return peer
+	}
+	w.ended = ended
+	w.wake()
 }
 
 // do queues a media call. After close nothing is queued any more.
@@ -87,53 +110,79 @@ func (w *worker) push(j job) {
 	w.jobs = append(w.jobs, j)
 	w.data += j.data
 	w.asked += j.asked
-	w.signal()
+	w.wake()
 }
 
-// close drops what is queued; run closes the peer and returns.
+// close drops what is queued, and has the peer closed.
 func (w *worker) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closed, w.jobs = true, nil
-	w.signal()
+	w.wake()
 }
 
-func (w *worker) signal() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
+// wake has somebody do what is queued, with mu held. Whether somebody does is settled under mu, here and
+// in next: what is queued while the goroutine is about to end keeps it, or starts another.
+func (w *worker) wake() {
+	if !w.running && w.ended != nil {
+		w.running = true
+		go w.run()
 	}
 }
 
-// run is the worker's goroutine: it joins, works, and closes. failed learns of a failure to join;
-// whatever was queued is then dropped.
-func (w *worker) run(media Media, cfg MediaConfig, failed func(error)) {
-	peer, err := media.Join(cfg)
-	if err != nil {
-		failed(err)
-	} else {
-		defer peer.Close()
+// next takes what is queued. It reports false when that is nothing, and then the goroutine is no more.
+func (w *worker) next() (jobs []job, closed, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	jobs, w.jobs = w.jobs, nil
+	if len(jobs) == 0 && !w.closed && w.joined {
+		w.running = false
+		return nil, false, false
 	}
-	for range w.wake {
-		w.mu.Lock()
-		jobs, closed := w.jobs, w.closed
-		w.jobs = nil
-		w.mu.Unlock()
-		if closed {
+	return jobs, w.closed, true
+}
+
+// done takes a job off the accounts, and reports whether the worker has been closed.
+func (w *worker) done(j job) (closed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.data -= j.data
+	w.asked -= j.asked
+	return w.closed
+}
+
+// run is the worker's goroutine.
+func (w *worker) run() {
+	for {
+		jobs, closed, ok := w.next()
+		if !ok {
 			return
 		}
+		if closed {
+			w.end()
+			return
+		}
+		if !w.joined {
+			w.peer, w.joined = w.join(), true
+		}
 		for _, j := range jobs {
-			if err == nil || j.always {
-				j.run(peer)
+			if w.peer != nil || j.always {
+				j.run(w.peer)
 			}
-			w.mu.Lock()
-			w.data -= j.data
-			w.asked -= j.asked
-			closed = w.closed
-			w.mu.Unlock()
-			if closed {
-				return
+			if w.done(j) {
+				break
 			}
 		}
 	}
+}
+
+func (w *worker) end() {
+	if w.peer != nil {
+		w.peer.Close()
+	}
+	w.mu.Lock()
+	ended := w.ended
+	w.running, w.ended = false, nil
+	w.mu.Unlock()
+	ended()
 }

@@ -165,9 +165,6 @@ func TestCallIsStored(t *testing.T) {
 				t.Errorf("%s's history while it rings: %v, %v", who, list, err)
 			}
 		}
-		if due, err := s.NextCallDue(c.ctx); err != nil || !due.Equal(c.now.Add(call.RingFor)) {
-			t.Errorf("due %v, %v", due, err)
-		}
 		c.now = c.now.Add(3 * time.Second)
 		if change := c.answer(id, "b2"); change.Call.State != call.Active || len(change.Work) != 1 {
 			t.Errorf("answered: %+v", change)
@@ -190,9 +187,6 @@ func TestCallIsStored(t *testing.T) {
 			if v, ok := list[0].View(c.id[who], ""); !ok || v.Outcome != call.OutcomeAnswered || v.Length != 100*time.Second {
 				t.Errorf("%s's history: %s, %v", who, v.Outcome, v.Length)
 			}
-		}
-		if due, err := s.NextCallDue(c.ctx); err != nil || !due.IsZero() {
-			t.Errorf("due after the end: %v, %v", due, err)
 		}
 		if _, err := s.ChangeCall(c.ctx, people.NewID("ca_"), call.TimerFired{}, c.now); !errors.Is(err, ErrNotFound) {
 			t.Errorf("a call that isn't there: %v", err)

@@ -95,13 +95,20 @@ func (s *Store) ClaimDueCalls(ctx context.Context, now time.Time, limit int) (id
 	return ids, err
 }
 
-// NextCallDue returns when the next timer is due, or the zero time if none is set.
-func (s *Store) NextCallDue(ctx context.Context) (time.Time, error) {
-	var due sql.NullInt64
-	if err := s.reader.QueryRowContext(ctx, "SELECT MIN(due_at) FROM calls WHERE due_at IS NOT NULL").Scan(&due); err != nil || !due.Valid {
+// NextCallWork returns from when on ClaimCallWork or ClaimDueCalls finds something,
+// if nothing changes until then, or the zero time if nothing is left at all. Both of
+// its parts are read from an index of what is in progress.
+func (s *Store) NextCallWork(ctx context.Context) (time.Time, error) {
+	var next sql.NullInt64
+	err := s.reader.QueryRowContext(ctx, `SELECT MIN(next) FROM (
+		SELECT MIN(leased_until) AS next FROM call_outbox
+		UNION ALL
+		SELECT MIN(CASE WHEN claimed_until > due_at THEN claimed_until ELSE due_at END) FROM calls WHERE due_at IS NOT NULL
+		) AS left_over`).Scan(&next)
+	if err != nil || !next.Valid {
 		return time.Time{}, err
 	}
-	return moment(due.Int64), nil
+	return moment(next.Int64), nil
 }
 
 const callsAliveSetting = "calls_alive_at"

@@ -186,3 +186,53 @@ func FuzzParseCallCursor(f *testing.F) {
 		}
 	})
 }
+
+// NextCallWork says when a claim finds something: of work, of a timer, and after a claim at its end.
+func TestNextCallWork(t *testing.T) {
+	each(t, func(t *testing.T, s *Store) {
+		c := newCircle(t, s, "a", "b")
+		began := c.now
+		want := func(what string, after time.Duration) {
+			t.Helper()
+			next, err := s.NextCallWork(c.ctx)
+			if err != nil || !next.Equal(began.Add(after)) {
+				t.Errorf("%s: next after %v, %v; want %v", what, next.Sub(began), err, after)
+			}
+		}
+		none := func(what string) {
+			t.Helper()
+			if next, err := s.NextCallWork(c.ctx); err != nil || !next.IsZero() {
+				t.Errorf("%s: next at %v, %v", what, next, err)
+			}
+		}
+		none("no call")
+		change, _, err := s.PlaceCall(c.ctx, c.new("a1", "b"), c.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want("the effects of the placing", CallLease)
+		c.now = began.Add(CallLease)
+		if list, err := s.ClaimCallWork(c.ctx, c.now, 10); err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		want("claimed effects", 2*CallLease)
+		if err := s.CallWorkDone(c.ctx, change.Work...); err != nil {
+			t.Fatal(err)
+		}
+		want("the ringing", call.RingFor)
+		c.now = began.Add(call.RingFor)
+		if ids, err := s.ClaimDueCalls(c.ctx, c.now, 10); err != nil || len(ids) != 1 {
+			t.Fatal(ids, err)
+		}
+		want("a claimed timer", call.RingFor+CallLease)
+		ended, err := s.ChangeCall(c.ctx, change.Call.ID, call.TimerFired{}, c.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want("the effects of the end", call.RingFor+CallLease)
+		if err := s.CallWorkDone(c.ctx, ended.Work...); err != nil {
+			t.Fatal(err)
+		}
+		none("after the end")
+	})
+}
