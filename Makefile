@@ -7,7 +7,7 @@ SOURCES  = $(shell git ls-files -co --exclude-standard -- '*.go' '*.sql' go.mod 
 PAGES    = $(shell git ls-files -co --exclude-standard -- web ':!web/e2e' ':!*.go')
 
 .NOTPARALLEL:
-.PHONY: help run lan build check test unit race fuzz bench bench-network bench-network-browsers e2e tools clean
+.PHONY: help run lan build check test unit race fuzz bench bench-load bench-turn bench-network bench-network-browsers e2e tools clean
 
 help: ## what each target does
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 24
@@ -51,6 +51,12 @@ fuzz: ## every fuzz target for a minute each
 
 bench: ## the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-load: ## CPU per packet, loss and latency under load; REFERENCE=binary measures another server beside it
+	scripts/bench-load $(or $(ROUNDS),4) $(REFERENCE)
+
+bench-turn: ## what relaying a packet to our SFU costs, beside coturn
+	scripts/bench-turn $(ROUNDS)
 
 bench-network: ## bandwidth estimate and loss repair on simulated links, next to the targets
 	$(GO) test -count=1 -v -run 'TestNetwork|TestRandomLinks' ./sfu/bwe

@@ -7,7 +7,7 @@
 //  4. source.go       what is sent: VP8, H.264 and Opus payloads whose bodies (stamp.go) tell who sent them when, and are known
 //     bit by bit.
 //  5. line.go         the UDP socket of a peer connection. RTP stays here, all else goes to Pion, which also sends.
-//     batch_linux.go reads many datagrams at once, with the kernel's arrival times.
+//     batch_linux.go reads many datagrams at once, with the kernel's arrival times. relay.go looks into what is relayed.
 //  6. receiver.go     one peer connection's packets: counted by their clear headers; a sample is decrypted (keys.go) and checked.
 //     The feedback of a browser goes back: transport-wide feedback, receiver reports, NACK, PLI.
 //  7. stream.go       one RTP stream: loss, duplicates, order, frames, freezes. Pure.

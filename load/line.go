@@ -32,6 +32,7 @@ const (
 type line struct {
 	*net.UDPConn
 	of     *participant
+	turn   bool // it leads to a TURN server: what is looked at is inside of what is sent and received
 	reader *reader
 	take   *receiver
 
@@ -58,13 +59,13 @@ type datagram struct {
 	from netip.AddrPort
 }
 
-func newLine(network string, of *participant) (*line, error) {
+func newLine(network string, of *participant, turn bool) (*line, error) {
 	conn, err := net.ListenUDP(network, &net.UDPAddr{})
 	if err != nil {
 		return nil, err
 	}
 	_ = conn.SetReadBuffer(receiveBuffer) // the kernel may grant less
-	l := &line{UDPConn: conn, of: of, rest: make(chan datagram, forPion), closed: make(chan struct{})}
+	l := &line{UDPConn: conn, of: of, turn: turn, rest: make(chan datagram, forPion), closed: make(chan struct{})}
 	l.take = newReceiver(of.load.run, of.load.interval, of.description.Load)
 	if err = prepare(conn); err == nil {
 		l.reader, err = newReader(conn)
@@ -80,21 +81,21 @@ func newLine(network string, of *participant) (*line, error) {
 func (l *line) read() {
 	now := l.of.load.now
 	var media int
-	deliver := func(b []byte, from netip.AddrPort, at time.Duration) {
-		if len(b) == 0 {
-			return
-		}
+	deliver := func(datagram []byte, from netip.AddrPort, at time.Duration) {
+		b := l.inside(datagram)
 		// RFC 7983 §7.
 		switch {
+		case len(b) == 0:
+			l.hand(datagram, from)
 		case b[0] >= 128 && b[0] <= 191 && len(b) > 1 && b[1] >= 192 && b[1] <= 223: // RFC 5761 §4
 			l.take.rtcp(b, at)
-			l.hand(b, from)
+			l.hand(datagram, from)
 		case b[0] >= 128 && b[0] <= 191:
 			media++
 			l.take.rtp(b, at, l.key)
 		default:
 			l.watch(b, false)
-			l.hand(b, from)
+			l.hand(datagram, from)
 		}
 	}
 	for {
@@ -138,8 +139,19 @@ func (p *participant) feedback(out []rtcp.Packet) {
 	}
 }
 
+// inside is what a datagram carries for the peer connection: nothing, where it is between us and a TURN server.
+func (l *line) inside(datagram []byte) []byte {
+	if l.turn {
+		return relayed(datagram)
+	}
+	return datagram
+}
+
 // hand gives a datagram to Pion.
 func (l *line) hand(b []byte, from netip.AddrPort) {
+	if len(b) == 0 {
+		return
+	}
 	select {
 	case l.rest <- datagram{append([]byte(nil), b...), from}:
 	default: // Pion is behind by more than it would catch up with
@@ -185,7 +197,7 @@ func (l *line) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 	select {
 	case d := <-l.rest:
 		const bindingSuccess = 0x0101 // RFC 8489 §6
-		if !l.answered && len(d.b) >= 20 && binary.BigEndian.Uint16(d.b) == bindingSuccess {
+		if !l.answered && !l.turn && len(d.b) >= 20 && binary.BigEndian.Uint16(d.b) == bindingSuccess {
 			l.answer = d.from
 		}
 		return copy(b, d.b), d.from, nil
@@ -196,8 +208,8 @@ func (l *line) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 
 // WriteToAddrPort implements [ice.AddrPortReaderWriter].
 func (l *line) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
-	if len(b) > 0 {
-		l.watch(b, true)
+	if carried := l.inside(b); len(carried) > 0 {
+		l.watch(carried, true)
 	}
 	return l.WriteToUDPAddrPort(b, to)
 }
@@ -240,12 +252,15 @@ func (l *line) Close() error {
 	return err
 }
 
-// network gives Pion lines for sockets, and one address: that from which the server is reached.
+// network gives Pion lines for sockets, and one address: that from which the server is reached. Where media is relayed, relays
+// are reached over UDP alone: Pion would make allocations over TCP and TLS as well, and use the one that is there first.
 type network struct {
 	transport.Net
 	of    *participant
 	local netip.Addr
 }
+
+var errNoTCP = errors.New("relays are reached over UDP")
 
 func newNetwork(of *participant, local netip.Addr) (*network, error) {
 	host, err := stdnet.NewNet()
@@ -262,13 +277,33 @@ func (n *network) Interfaces() ([]*transport.Interface, error) {
 	return []*transport.Interface{i}, nil
 }
 
+// DialTCP implements [transport.Net].
+func (n *network) DialTCP(family string, local, remote *net.TCPAddr) (transport.TCPConn, error) {
+	if n.of.load.cfg.Relay {
+		return nil, errNoTCP
+	}
+	return n.Net.DialTCP(family, local, remote)
+}
+
+// ListenPacket implements [transport.Net]: a line to a TURN server, or a mere socket where it will carry nothing.
+func (n *network) ListenPacket(family, address string) (net.PacketConn, error) {
+	if n.of.load.cfg.Relay {
+		return n.listen(family, true)
+	}
+	return n.Net.ListenPacket(family, address)
+}
+
 // ListenUDP implements [transport.Net]: a line on any address.
 func (n *network) ListenUDP(string, *net.UDPAddr) (transport.UDPConn, error) {
 	family := "udp4"
 	if n.local.Is6() {
 		family = "udp6"
 	}
-	l, err := newLine(family, n.of)
+	return n.listen(family, false)
+}
+
+func (n *network) listen(family string, turn bool) (*line, error) {
+	l, err := newLine(family, n.of, turn)
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,8 @@ type Config struct {
 	Codec string
 	// Single uses one peer connection per participant, not two.
 	Single bool
+	// Relay sends and receives through the TURN server that the server names, over UDP.
+	Relay bool
 	// Burst sends the packets of a frame at once, not over a third of the time to the next.
 	Burst bool
 	// WarmUp passes after the last join before the measuring, which takes Duration.

@@ -40,6 +40,9 @@ func TestCheck(t *testing.T) {
 }
 
 func TestExplain(t *testing.T) {
+	if got := explain(context.DeadlineExceeded, true); !strings.Contains(got.Error(), "TURN") {
+		t.Errorf("%q doesn't tell of the relay", got)
+	}
 	for want, err := range map[string]error{
 		"the server refused the token: no such key": &client.UpgradeError{Status: 401, Text: "no such key"},
 		"no more joins at this rate":                &client.UpgradeError{Status: 429, Text: "slow down"},
@@ -47,7 +50,7 @@ func TestExplain(t *testing.T) {
 		"media port":                                context.DeadlineExceeded,
 		"plain":                                     errors.New("plain"),
 	} {
-		if got := explain(err); !strings.Contains(got.Error(), want) {
+		if got := explain(err, false); !strings.Contains(got.Error(), want) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}

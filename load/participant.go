@@ -121,7 +121,7 @@ func (p *participant) join(ctx context.Context) error {
 	case ctx.Err() != nil: // the run was ended
 		return ctx.Err()
 	}
-	err = explain(err)
+	err = explain(err, g.cfg.Relay)
 	g.failures = append(g.failures, fmt.Errorf("%s in %s: %w", p.identity, p.room, err))
 	return err
 }
@@ -139,7 +139,8 @@ func (p *participant) enter(ctx context.Context) error {
 		return err
 	}
 	cfg := client.Config{
-		URL: g.cfg.URL, Token: token, ManualSubscribe: !p.subscribes, Single: g.cfg.Single, Bundle: g.cfg.Single,
+		URL: g.cfg.URL, Token: token, ManualSubscribe: !p.subscribes, Single: g.cfg.Single, RelayOnly: g.cfg.Relay,
+		Bundle:       g.cfg.Single && !g.cfg.Relay, // a relay is named by the join response
 		Interceptors: interceptors, Answered: p.answered, OnMessage: p.message, Packets: 1, Log: g.cfg.Log,
 		Engine: func(e *webrtc.SettingEngine) { p.settings(e, local) },
 	}
@@ -188,6 +189,9 @@ func (p *participant) settings(e *webrtc.SettingEngine, local *network) {
 	e.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	e.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
 	e.SetSrflxAcceptanceMinWait(0) // what hastens the nomination looks like one
+	if p.load.cfg.Relay {
+		e.SetRelayAcceptanceMinWait(0) // nothing better will come
+	}
 	e.SetDTLSKeyLogWriter(&p.load.secrets)
 	e.SetDTLSInsecureSkipHelloVerify(true)
 	e.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AEAD_AES_256_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
@@ -259,7 +263,7 @@ func (p *participant) close() {
 }
 
 // explain says what a failed join means.
-func explain(err error) error {
+func explain(err error, relay bool) error {
 	var upgrade *client.UpgradeError
 	if errors.As(err, &upgrade) {
 		switch upgrade.Status {
@@ -272,6 +276,9 @@ func explain(err error) error {
 		}
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
+		if relay {
+			return fmt.Errorf("not connected in time (does the server name a TURN server, and is its UDP port open?): %w", err)
+		}
 		return fmt.Errorf("not connected in time (is the media port open?): %w", err)
 	}
 	return err

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +14,9 @@ import (
 	"time"
 
 	"anytime/load"
+	"anytime/signaling"
+	"anytime/signaling/wire"
+	"anytime/turn"
 )
 
 // TestLoad loads rooms with publishers and subscribers and looks at the report: nothing lost, nothing changed. That nothing is
@@ -25,16 +30,25 @@ func TestLoad(t *testing.T) {
 		{"single", func(c *load.Config) { c.Single = true }},
 		{"h264 single in bursts", func(c *load.Config) { c.Codec, c.Single, c.Burst = load.H264, true, true }},
 		{"members", func(c *load.Config) { c.Publishers, c.Subscribers, c.Members = 0, 0, 3 }},
+		{"relay", func(c *load.Config) { c.Relay = true }},
+		{"relay single", func(c *load.Config) { c.Relay, c.Single = true, true }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := newTestRooms(t, unhurried)
 			cfg := load.Config{
-				URL: r.url, Key: roomKey, Secret: roomSecret, Rooms: 1, Publishers: 2, Subscribers: 6, Video: true, Audio: true,
+				Key: roomKey, Secret: roomSecret, Rooms: 1, Publishers: 2, Subscribers: 6, Video: true, Audio: true,
 				WarmUp: 500 * time.Millisecond, Duration: 3 * time.Second, JoinRate: 100,
 			}
 			if test.change != nil {
 				test.change(&cfg)
 			}
+			var r *testRooms
+			var relay *turn.Server
+			if cfg.Relay {
+				r, relay = newRelayedRooms(t)
+			} else {
+				r = newTestRooms(t, unhurried)
+			}
+			cfg.URL = r.url
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			var told []load.Progress
@@ -46,11 +60,47 @@ func TestLoad(t *testing.T) {
 				t.Error(err)
 			}
 			checkReport(t, report, cfg)
+			if relay == nil {
+				return
+			}
+			if s := relay.Stats(); s.PacketsDown < report.Received {
+				t.Errorf("%d packets were relayed, %d received", s.PacketsDown, report.Received)
+			}
 			if len(told) < 2 || told[len(told)-1].Live == nil {
 				t.Errorf("progress was told %d times", len(told))
 			}
 		})
 	}
+}
+
+// newRelayedRooms is a server with a TURN relay to its SFU.
+func newRelayedRooms(t *testing.T) (*testRooms, *turn.Server) {
+	t.Helper()
+	const secret = "secret of the relay"
+	var relay *turn.Server
+	r := newTestRooms(t, func(c *signaling.Config) {
+		unhurried(c)
+		c.ICEServers = func(identity string) []*wire.ICEServer {
+			username, password := turn.Credentials(secret, identity, time.Now(), time.Minute)
+			to := relay.UDPAddrs()[0].String()
+			return []*wire.ICEServer{{Urls: []string{"turn:" + to, "turn:" + to + "?transport=tcp"}, Username: username, Credential: password}}
+		}
+	})
+	relay, err := turn.New(turn.Config{
+		UDP: []string{"127.0.0.1:0"}, Secret: secret, Log: slog.New(slog.DiscardHandler),
+		Peers: func() []netip.AddrPort {
+			return []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), r.sfu.UDPAddr().Port())}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := relay.Close(); err != nil {
+			t.Errorf("close the relay: %v", err)
+		}
+	})
+	return r, relay
 }
 
 func checkReport(t *testing.T, r *load.Report, cfg load.Config) {

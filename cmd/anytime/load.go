@@ -46,6 +46,7 @@ func (c *loadConfig) flags() *flag.FlagSet {
 	f.BoolVar(&c.Audio, "audio", false, "send audio: 20 ms packets, 32 kbit/s")
 	f.StringVar(&c.Codec, "codec", load.VP8, "codec of video: vp8 or h264")
 	f.BoolVar(&c.Single, "single", false, "one peer connection per participant, not two")
+	f.BoolVar(&c.Relay, "relay", false, "send and receive through the server's TURN relay, over UDP")
 	f.BoolVar(&c.Burst, "burst", false, "send a frame's packets at once, not over a third of the time to the next")
 	f.DurationVar(&c.WarmUp, "warm-up", 10*time.Second, "how long to wait after the last join before measuring")
 	f.DurationVar(&c.Duration, "duration", 30*time.Second, "how long to measure")

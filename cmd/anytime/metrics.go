@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"time"
 
 	"anytime/sfu"
@@ -13,11 +14,12 @@ func (n *node) metrics() prometheus.Collector { return collector{n} }
 
 type collector struct{ n *node }
 
-// metric is one figure: its name, its help, and whether it only ever grows.
+// metric is one figure: its name, its help, and whether it only ever grows. packets, if any, is its label.
 type metric struct {
 	name, help string
 	value      float64
 	grows      bool
+	packets    string
 }
 
 // Describe implements prometheus.Collector. Sending nothing makes it an unchecked one, whose
@@ -31,7 +33,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		if m.grows {
 			kind = prometheus.CounterValue
 		}
-		out <- prometheus.MustNewConstMetric(prometheus.NewDesc("anytime_"+m.name, m.help, nil, nil), kind, m.value)
+		var labels prometheus.Labels
+		if m.packets != "" {
+			labels = prometheus.Labels{"packets": m.packets}
+		}
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc("anytime_"+m.name, m.help, nil, labels), kind, m.value)
 	}
 }
 
@@ -64,11 +70,15 @@ func (n *node) figures() []metric {
 	media := n.sfu.Stats()
 	publications, subscriptions := 0, 0
 	var paths downlinks
+	var runs [len(sfu.EgressStats{}.RunLengths)]uint64
 	for _, p := range media.Participants {
 		publications += len(p.Publications)
 		subscriptions += len(p.Subscriptions)
 		for i := range p.Transports {
 			paths.add(&p.Transports[i])
+			for n, count := range p.Transports[i].Egress.RunLengths {
+				runs[n] += count
+			}
 		}
 	}
 	large := 0
@@ -97,6 +107,9 @@ func (n *node) figures() []metric {
 		metric{name: "rooms_choosing_voices", help: "Rooms with so many open microphones that only the loudest are forwarded.", value: float64(large)},
 		metric{name: "voices_held_back_total", help: "Packets of microphones that were held back there.", value: float64(media.HeldBack), grows: true},
 	)
+	for i, count := range runs {
+		list = append(list, metric{name: "media_runs", help: "How often so many packets left at once, for those who are connected now.", value: float64(count), packets: strconv.Itoa(i + 1)})
+	}
 	if n.webhooks != nil {
 		told := n.webhooks.Stats()
 		list = append(list,

@@ -179,8 +179,13 @@ func TestServeCountsTheSharedPort(t *testing.T) {
 	}
 	defer r.Body.Close()
 	text, err := io.ReadAll(r.Body)
-	if err != nil || !strings.Contains(string(text), "\nanytime_https_connections 1\n") {
-		t.Errorf("no connection is counted (%v):\n%s", err, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"anytime_https_connections 1", `anytime_media_runs{packets="16"} 0`} {
+		if !strings.Contains(string(text), "\n"+want+"\n") {
+			t.Errorf("the metrics lack %q:\n%s", want, text)
+		}
 	}
 }
 
