@@ -209,6 +209,7 @@ func (s *Server) newPeer(target Target, fullICE bool, hooks peerHooks) (*webrtc.
 	e.SetSRTPReplayProtectionWindow(replayWindow)
 	e.SetReceiveMTU(receiveMTU)
 	e.SetSCTPMaxMessageSize(MaxData)
+	e.DetachDataChannels() // data.go reads them
 
 	api := webrtc.NewAPI(webrtc.WithMediaEngine(m), webrtc.WithSettingEngine(e),
 		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))

@@ -40,7 +40,8 @@ type transport struct {
 	profile  atomic.Value // string
 	up       atomic.Bool  // connected
 	closed   atomic.Bool
-	streams  atomic.Int64 // sources seen below the seam
+	readers  sync.WaitGroup // of data channels; added to with mu held
+	streams  atomic.Int64   // sources seen below the seam
 
 	mu       sync.Mutex
 	state    State
@@ -137,7 +138,10 @@ func (t *transport) advance() (up bool) {
 
 // close ends the peer connection and waits for its goroutines.
 func (t *transport) close() {
-	if t.closed.Swap(true) {
+	t.mu.Lock()
+	was := t.closed.Swap(true)
+	t.mu.Unlock()
+	if was {
 		return
 	}
 	if t.sender != nil {
@@ -146,6 +150,7 @@ func (t *transport) close() {
 	if err := t.pc.GracefulClose(); err != nil {
 		t.p.log.Debug("closing a peer connection", "target", t.target, "err", err)
 	}
+	t.readers.Wait()
 	t.release()
 }
 
