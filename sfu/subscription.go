@@ -85,7 +85,7 @@ type stream struct {
 	ids          extensionIDs
 	ssrc, repair uint32 // repair: RTX SSRC, 0 = none
 	repairNext   uint16
-	// stamps let a packet be sent again bit for bit where there is no RTX; see [subscription.resend].
+	// stamps let a packet be sent again bit for bit where there is no RTX, as many as sent has; see [subscription.resend].
 	stamps []stamp
 	// shed is set by the egress when it has dropped packets.
 	shed atomic.Bool
@@ -320,18 +320,19 @@ func (st *stream) remember(sent *history.SentPacket, now time.Duration) {
 	}
 	if st.sent == nil { // many microphones never say a word
 		st.sent = history.NewSent(st.history)
-		if st.repair == 0 {
-			st.stamps = make([]stamp, st.history)
-		}
-	}
-	if st.stamps != nil {
-		st.packet.stamp = &st.stamps[int(sent.Sequence)%len(st.stamps)]
 	}
 	if ahead := int16(sent.Sequence - uint16(st.extended)); ahead > 0 {
 		st.extended += uint32(ahead)
 	}
 	sent.Extended, sent.PT = st.extended-uint32(uint16(st.extended)-sent.Sequence), st.packet.pt
 	st.sent.Put(*sent, now)
+	if st.repair != 0 {
+		return
+	}
+	if n := st.sent.Size(); n > len(st.stamps) {
+		st.stamps = st.egress.moreStamps(&st.shed, st.stamps, n)
+	}
+	st.packet.stamp = &st.stamps[int(sent.Sequence)%len(st.stamps)]
 }
 
 // restart goes on with a keyframe, because packets were dropped that had numbers already. They aren't sent again: the
