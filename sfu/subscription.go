@@ -34,6 +34,9 @@ const (
 	sentAudioPackets = 256
 	// plainVideoPackets is how much can be sent again without RTX.
 	plainVideoPackets = 1024
+	// sentVideoAge and sentAudioAge are for how long: ten round trips of 200 ms; audio isn't waited for so long.
+	sentVideoAge = 2 * time.Second
+	sentAudioAge = time.Second
 )
 
 // subscription is one participant's receiving of one track. From Subscribe it waits for a codec of the publication, for an
@@ -99,7 +102,8 @@ type stream struct {
 	reported uint32 // highest sequence number in the latest receiver report, extended
 	told     uint32 // packets, as in the latest sender report
 	nack     bool
-	history  int // the size of sent
+	history  int // the most that sent may have, and
+	age      time.Duration
 	repairs  int // bytes that may be sent again
 	cname    string
 	clock    uint32
@@ -155,10 +159,10 @@ func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) err
 	if rtx && repair != 0 {
 		st.repair = repair
 	}
-	st.repairs = firstResend
+	st.repairs, st.age = firstResend, sentVideoAge
 	switch {
 	case s.pub.cfg.Kind == Audio:
-		st.history = sentAudioPackets
+		st.history, st.age = sentAudioPackets, sentAudioAge
 	case st.repair == 0:
 		st.history = plainVideoPackets
 	default:
@@ -319,7 +323,7 @@ func (st *stream) remember(sent *history.SentPacket, now time.Duration) {
 		return
 	}
 	if st.sent == nil { // many microphones never say a word
-		st.sent = history.NewSent(st.history)
+		st.sent = history.NewSent(st.history, st.age)
 	}
 	if ahead := int16(sent.Sequence - uint16(st.extended)); ahead > 0 {
 		st.extended += uint32(ahead)

@@ -28,11 +28,12 @@ type SentPacket struct {
 }
 
 // Sent is a ring of the latest packets of one subscription by outgoing sequence number. It begins small and grows as the
-// rate needs, so that it holds [sentAge] of them where it may.
+// rate needs.
 type Sent struct {
 	slots []sentSlot
 	mask  uint16
 	most  int
+	age   time.Duration
 }
 
 // sentSlot is a sent packet in 28 bytes: a subscriber has thousands of them.
@@ -107,8 +108,6 @@ func (e *sentSlot) age(now time.Duration) time.Duration {
 const sentWrap = 1 << 32 * time.Microsecond
 
 const (
-	// sentAge is how long a packet should stay repairable: ten round trips of 200 ms.
-	sentAge = 2 * time.Second
 	// maxResent bounds how often one packet is sent again: libwebrtc asks ten times, and some receivers go on asking for
 	// what they have got over RTX.
 	maxResent = 10
@@ -117,17 +116,17 @@ const (
 	blindResend = 40 * time.Millisecond
 )
 
-// NewSent returns an empty ring for at most size packets, rounded up to a power of two (16–32768).
-func NewSent(size int) *Sent {
+// NewSent returns an empty ring that keeps packets for age, but at most size of them, rounded up to a power of two (16–32768).
+func NewSent(size int, age time.Duration) *Sent {
 	most := powerOfTwo(max(size, 16), 1<<15)
 	n := min(most, leastSlots)
-	return &Sent{slots: make([]sentSlot, n), mask: uint16(n - 1), most: most}
+	return &Sent{slots: make([]sentSlot, n), mask: uint16(n - 1), most: most, age: age}
 }
 
 // Put notes that p has been sent at now.
 func (s *Sent) Put(p SentPacket, now time.Duration) {
 	e := &s.slots[p.Sequence&s.mask]
-	for e.used() && e.sequence != p.Sequence && e.age(now) < sentAge && len(s.slots) < s.most {
+	for e.used() && e.sequence != p.Sequence && e.age(now) < s.age && len(s.slots) < s.most {
 		s.grow()
 		e = &s.slots[p.Sequence&s.mask]
 	}
