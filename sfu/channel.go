@@ -52,6 +52,9 @@ func newChannel(reliable bool, now func() time.Duration) *channel {
 func (c *channel) opened(dc carrier) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !dc.Alive() {
+		return // it was closed meanwhile
+	}
 	if c.dc != nil {
 		c.lost() // replaced without having been closed
 	}

@@ -1,9 +1,12 @@
 package sfu
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"sync/atomic"
 
 	"github.com/pion/webrtc/v4"
 )
@@ -28,10 +31,90 @@ var (
 	ErrTooLarge = fmt.Errorf("sfu: a data message may have at most %d bytes", MaxData)
 )
 
-// pionChannel is a data channel of Pion as [channel] knows it.
-type pionChannel struct{ *webrtc.DataChannel }
+// pionChannel is a data channel of Pion as [channel] knows it. It is detached: Pion would keep a buffer of 64 KB to read each
+// channel with, and nearly all messages are small.
+type pionChannel struct {
+	*webrtc.DataChannel
+	ended atomic.Bool // the client has closed it
+}
 
-func (p pionChannel) Alive() bool { return p.ReadyState() == webrtc.DataChannelStateOpen }
+// Alive reports whether it has neither closed nor begun to.
+func (p *pionChannel) Alive() bool {
+	return !p.ended.Load() && p.ReadyState() == webrtc.DataChannelStateOpen
+}
+
+// smallMessage is how large a message can be, in bytes, that is read without a buffer from largeMessages.
+const smallMessage = 1024
+
+var largeMessages = sync.Pool{New: func() any { return new([MaxData]byte) }}
+
+// readMessages hands each message on, as a slice of its own, until the channel ends. It returns [io.ErrShortBuffer] for a
+// message above [MaxData].
+func readMessages(from io.Reader, message func([]byte)) error {
+	small := make([]byte, smallMessage)
+	for {
+		n, err := from.Read(small)
+		if err == nil {
+			message(bytes.Clone(small[:n]))
+			continue
+		}
+		if !errors.Is(err, io.ErrShortBuffer) {
+			return err
+		}
+		// What doesn't fit stays where it is.
+		large := largeMessages.Get().(*[MaxData]byte)
+		if n, err = from.Read(large[:]); err == nil {
+			message(bytes.Clone(large[:n]))
+		}
+		largeMessages.Put(large)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// serve has a channel of Pion's read from when it opens until it ends. opened may be nil; closed is called in any case, but
+// for a transport that is closed before the channel opens.
+func (t *transport) serve(dc *webrtc.DataChannel, ours bool, opened func(carrier), message func([]byte), closed func(carrier)) {
+	p := &pionChannel{DataChannel: dc}
+	dc.OnOpen(func() {
+		if !t.begin() {
+			return
+		}
+		defer t.readers.Done()
+		raw, err := dc.Detach()
+		if err != nil {
+			t.p.log.Debug("data channel not detached", "err", err)
+			return
+		}
+		if opened != nil {
+			// RFC 8832 section 6: who opens a channel may not send out of order before it is acknowledged.
+			if ack, ok := raw.(interface{ OnOpen(func()) }); ok && ours {
+				ack.OnOpen(func() { opened(p) })
+			} else {
+				opened(p)
+			}
+		}
+		err = readMessages(raw, message)
+		p.ended.Store(true)
+		if errors.Is(err, io.ErrShortBuffer) {
+			t.p.notify(DataRefused{Err: ErrTooLarge})
+		}
+		_ = raw.Close() // the client has closed it already, or sends what nobody reads
+		closed(p)
+	})
+}
+
+// begin counts one more reader. It reports false when the transport is closed.
+func (t *transport) begin() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed.Load() {
+		return false
+	}
+	t.readers.Add(1)
+	return true
+}
 
 // openChannels makes the data channels that the contract has the server create, before the first offer.
 func (t *transport) openChannels() error {
@@ -55,9 +138,8 @@ func (t *transport) openChannel(c *channel, label string, again int) error {
 	if err != nil {
 		return fmt.Errorf("making data channel %s: %w", label, err)
 	}
-	dc.OnOpen(func() { c.opened(pionChannel{dc}) })
-	dc.OnClose(func() {
-		c.closed(pionChannel{dc})
+	t.serve(dc, true, c.opened, t.take(c.reliable), func(p carrier) {
+		c.closed(p)
 		if again == 0 || t.closed.Load() {
 			return
 		}
@@ -65,8 +147,12 @@ func (t *transport) openChannel(c *channel, label string, again int) error {
 			t.p.log.Debug("data channel not opened again", "err", err)
 		}
 	})
-	t.listen(dc, c.reliable)
 	return nil
+}
+
+// take returns what becomes of the client's messages on a channel.
+func (t *transport) take(reliable bool) func([]byte) {
+	return func(b []byte) { t.p.dataReceived(reliable, b) }
 }
 
 // awaitChannels has data wait for the channels that the client opens on its one peer connection.
@@ -86,6 +172,7 @@ func (t *transport) accepted(dc *webrtc.DataChannel) {
 		return
 	}
 	var c *channel
+	message := t.take(label == labelReliable)
 	switch label {
 	case labelLossy:
 		c = t.channel[0]
@@ -93,29 +180,17 @@ func (t *transport) accepted(dc *webrtc.DataChannel) {
 		c = t.channel[1]
 	default:
 		// Newer SDKs open channels for features that we lack (_data_track) and take a closed one for a fault.
-		dc.OnClose(func() { t.p.channels.Add(-1) })
-		return
+		message = func([]byte) {}
 	}
+	var opened func(carrier)
 	if c != nil {
 		// With one peer connection our data goes over the client's own channels.
-		dc.OnOpen(func() { c.opened(pionChannel{dc}) })
+		opened = c.opened
 	}
-	dc.OnClose(func() {
+	t.serve(dc, false, opened, message, func(p carrier) {
 		t.p.channels.Add(-1)
 		if c != nil {
-			c.closed(pionChannel{dc})
-		}
-	})
-	t.listen(dc, label == labelReliable)
-}
-
-// listen takes what the client sends on a channel.
-func (t *transport) listen(dc *webrtc.DataChannel, reliable bool) {
-	dc.OnMessage(func(m webrtc.DataChannelMessage) { t.p.dataReceived(reliable, m.Data) })
-	// A message above the size that our description allows ends Pion's reading, and with it the channel.
-	dc.OnError(func(err error) {
-		if errors.Is(err, io.ErrShortBuffer) {
-			t.p.notify(DataRefused{Err: ErrTooLarge})
+			c.closed(p)
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unique"
 
 	"anytime/sfu/codec"
 
@@ -91,6 +92,9 @@ func (s *section) rtxOf(pt uint8) uint8 {
 	}
 	return 0
 }
+
+// intern returns a text that doesn't keep the whole description of which s is a part, and that all share who say the same.
+func intern(s string) string { return unique.Make(s).Value() }
 
 // parseDescription reads a session description and applies the limits. Errors match [ErrDescription].
 func parseDescription(text string) ([]section, error) {
@@ -183,7 +187,7 @@ func direction(attributes []sdp.Attribute) string {
 }
 
 func parseSection(m *sdp.MediaDescription, session string, candidates *int) (section, error) {
-	s := section{kind: m.MediaName.Media, rejected: m.MediaName.Port.Value == 0, extensions: map[string]uint8{}}
+	s := section{kind: intern(m.MediaName.Media), rejected: m.MediaName.Port.Value == 0, extensions: map[string]uint8{}}
 	// RFC 9143 section 6: an offered m-line that is to be used only within its bundle has port 0 and says so. Firefox
 	// offers every m-line but the first of its kind in this way.
 	if _, only := m.Attribute("bundle-only"); only {
@@ -201,7 +205,7 @@ func parseSection(m *sdp.MediaDescription, session string, candidates *int) (sec
 	if len(mid) > maxMid || strings.ContainsFunc(mid, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return s, refuse("mid of %d bytes: at most %d are taken, of visible ASCII characters", len(mid), maxMid)
 	}
-	s.mid = mid
+	s.mid = intern(mid)
 	dir := direction(m.Attributes)
 	if dir == "" {
 		dir = session
@@ -225,7 +229,7 @@ func parseSection(m *sdp.MediaDescription, session string, candidates *int) (sec
 			s.mixed = true // RFC 8285 section 6
 		case "msid":
 			if f := strings.Fields(a.Value); len(f) == 2 {
-				s.stream, s.track = f[0], f[1]
+				s.stream, s.track = intern(f[0]), intern(f[1])
 			}
 		case "ssrc":
 			if err := s.ssrc(a.Value); err != nil {
@@ -236,7 +240,7 @@ func parseSection(m *sdp.MediaDescription, session string, candidates *int) (sec
 			if len(f) < 2 || len(f) > 8 {
 				return s, refuse("malformed ssrc-group")
 			}
-			g := ssrcGroup{semantics: f[0]}
+			g := ssrcGroup{semantics: intern(f[0])}
 			for _, v := range f[1:] {
 				id, err := strconv.ParseUint(v, 10, 32)
 				if err != nil {
@@ -255,7 +259,7 @@ func parseSection(m *sdp.MediaDescription, session string, candidates *int) (sec
 				if len(f[0]) > maxMid || len(s.rids) >= maxRids {
 					return s, refuse("more than %d layers, or a rid of more than %d bytes", maxRids, maxMid)
 				}
-				s.rids = append(s.rids, f[0])
+				s.rids = append(s.rids, intern(f[0]))
 			}
 		case "candidate":
 			if *candidates++; *candidates > maxCandidates {
@@ -303,7 +307,7 @@ func (s *section) payloadAttribute(key, value string) {
 			p.rtx = strings.EqualFold(f[0], "rtx")
 			p.kind = codec.KindOf(s.kind + "/" + f[0])
 		case "fmtp":
-			p.fmtp = rest
+			p.fmtp = intern(rest)
 			// RFC 4588 section 8.1: "apt" names the payload type of the original stream.
 			for f := range strings.SplitSeq(rest, ";") {
 				if v, ok := strings.CutPrefix(strings.TrimSpace(f), "apt="); ok {
@@ -336,7 +340,7 @@ func (s *section) extmap(value string) {
 	if err != nil || n < 1 {
 		return
 	}
-	s.extensions[f[1]] = uint8(n)
+	s.extensions[intern(f[1])] = uint8(n)
 	// RFC 6464 section 4: "vad=on" or "vad=off" may follow; "if it is not specified, the default is vad=on".
 	if f[1] == codec.URIAudioLevel {
 		s.noVoice = slices.Contains(f[2:], "vad=off")
@@ -362,7 +366,7 @@ func (s *section) ssrc(value string) error {
 	if s.track == "" {
 		if v, ok := strings.CutPrefix(rest, "msid:"); ok {
 			if f := strings.Fields(v); len(f) == 2 {
-				s.stream, s.track = f[0], f[1]
+				s.stream, s.track = intern(f[0]), intern(f[1])
 			}
 		}
 	}

@@ -19,9 +19,9 @@ func (m extensionMemory) note(offer string) {
 		var list []sdp.Attribute
 		for line := range strings.SplitSeq(s, "\r\n") {
 			if v, ok := strings.CutPrefix(line, "a=mid:"); ok {
-				mid = v
+				mid = intern(v)
 			} else if v, ok := strings.CutPrefix(line, "a=extmap:"); ok {
-				list = append(list, sdp.NewAttribute(sdp.AttrKeyExtMap, v))
+				list = append(list, sdp.NewAttribute(sdp.AttrKeyExtMap, intern(v)))
 			}
 		}
 		if len(list) > 0 {

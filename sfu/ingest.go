@@ -45,25 +45,20 @@ type ingest struct {
 	stats    IngestStats
 }
 
-// IngestStats counts what came in on one peer connection.
-type IngestStats struct {
-	Packets, Bytes uint64
-	// Malformed couldn't be parsed; Unrouted belong to no negotiated m-line, layer or announced track.
-	Malformed, Unrouted uint64
-	// Repaired came over RTX; Duplicates came twice.
-	Repaired, Duplicates uint64
-	// Oversized were larger than any packet that WebRTC sends.
-	Oversized uint64
-	// Strays had sequence numbers far away from the rest of their stream.
-	Strays uint64
-}
-
 // inSection is one m-line on which the peer sends. Guarded by ingest.mu.
 type inSection struct {
 	section
-	ids     extensionIDs
-	formats [128]payload // by payload type; clock 0 = not negotiated
-	pub     *publication
+	ids    extensionIDs
+	places [128]uint8 // in payloads, by payload type, from 1; 0 = not negotiated
+	pub    *publication
+}
+
+// format returns a payload type as negotiated; clock 0 = it isn't.
+func (s *inSection) format(pt uint8) payload {
+	if i := s.places[pt&127]; i > 0 {
+		return s.payloads[i-1]
+	}
+	return payload{}
 }
 
 // source is what one SSRC turned out to be.
@@ -99,9 +94,9 @@ func (in *ingest) describe(sections []section) {
 			s = &inSection{}
 		}
 		s.section, s.ids = n, extensionIDsOf(&n)
-		s.formats = [128]payload{}
-		for _, p := range n.payloads {
-			s.formats[p.pt] = p
+		s.places = [128]uint8{}
+		for i, p := range n.payloads { // 128 at most
+			s.places[p.pt&127] = uint8(i + 1)
 		}
 		if s.ids.transport != 0 {
 			in.twccID = s.ids.transport
@@ -177,11 +172,11 @@ func (in *ingest) rtp(b []byte, at time.Duration) {
 			return
 		}
 	}
-	format, ids := src.in.formats[h.PayloadType], src.in.ids
+	format, ids := src.in.format(h.PayloadType), src.in.ids
 	pt, rtx := h.PayloadType, format.rtx
 	if rtx {
 		pt = format.apt
-		format = src.in.formats[pt]
+		format = src.in.format(pt)
 	}
 	if format.clock == 0 || rtx != src.rtx {
 		in.stats.Unrouted++
@@ -415,7 +410,7 @@ func (in *ingest) route(h *codec.Header, b []byte) *source {
 	if s == nil || !s.sending || s.pub == nil {
 		return nil
 	}
-	format := s.formats[h.PayloadType]
+	format := s.format(h.PayloadType)
 	if format.clock == 0 {
 		return nil
 	}
@@ -459,7 +454,7 @@ func (in *ingest) sectionOf(h *codec.Header, b []byte) (found *inSection, declar
 		}
 	}
 	for _, s := range in.sections {
-		if s.sending && s.formats[h.PayloadType].clock != 0 {
+		if s.sending && s.format(h.PayloadType).clock != 0 {
 			if found != nil {
 				return nil, false // two m-lines could be meant
 			}

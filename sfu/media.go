@@ -195,6 +195,7 @@ func (s *Server) newPeer(target Target, fullICE bool, plane *plane) (*webrtc.Pee
 	e.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AEAD_AES_256_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
 	e.SetReceiveMTU(receiveMTU)
 	e.SetSCTPMaxMessageSize(MaxData)
+	e.DetachDataChannels() // data.go reads them
 
 	api := webrtc.NewAPI(webrtc.WithMediaEngine(m), webrtc.WithSettingEngine(e),
 		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))

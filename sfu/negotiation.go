@@ -27,8 +27,8 @@ type negotiation struct {
 	mu          sync.Mutex
 	lines       []*line
 	reusable    map[*webrtc.RTPTransceiver]bool
-	offered     []section
-	text        string            // the latest offer
+	offered     []section         // in the offer that is outstanding
+	text        string            // of it
 	tracks      map[string]string // what it offers, by mid
 	hadVideo    bool              // an answer has told the subscriber's video codecs
 	offerID     uint32
@@ -377,6 +377,7 @@ func (p *Participant) Answer(id uint32, sdp string) error {
 		return err
 	}
 	n.settle(t, sections)
+	n.offered, n.text, n.tracks = nil, "", nil // 20 m-lines of video are 200 KB of text
 	n.wish.Lock()
 	n.outstanding = false
 	again := n.dirty

@@ -2,6 +2,7 @@ package sfu
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,5 +172,41 @@ func TestAllowance(t *testing.T) {
 	}
 	if taken != allowedKeyframes+99 {
 		t.Errorf("%d taken in a hundred refills", taken)
+	}
+}
+
+// TestMoreStamps: what waits is stamped where it is looked for, when there is room for more.
+func TestMoreStamps(t *testing.T) {
+	r := &recorder{keep: true}
+	e := newEgress(r, func() time.Duration { return time.Second })
+	defer e.close()
+	e.start()
+	var mine, other atomic.Bool
+	ids := extensionIDs{transport: 3}
+	stamps, others := make([]stamp, 4), make([]stamp, 4)
+	put := func(in []stamp, stream *atomic.Bool, sequence uint16, closes bool) {
+		if !e.send(&outgoing{sequence: sequence, ids: &ids, fill: true, stamp: &in[int(sequence)%len(in)], shed: stream, closes: closes}) {
+			t.Fatal("not taken")
+		}
+	}
+	put(stamps, &mine, 8, false)
+	put(stamps, &mine, 9, true) // these two leave
+	put(stamps, &mine, 10, false)
+	put(others, &other, 11, false)
+	put(stamps, &mine, 13, false) // it stands where 9 did
+	stamps = e.moreStamps(&mine, stamps, 8)
+	put(stamps, &mine, 14, true)
+	for _, sequence := range []uint16{8, 10, 13, 14} {
+		if m := stamps[sequence%8]; !m.sent || m.sequence != sequence {
+			t.Errorf("%d: %+v", sequence, m)
+		}
+	}
+	if m := others[3]; !m.sent || m.sequence != 11 {
+		t.Errorf("another stream's: %+v", m)
+	}
+	for i, want := range []uint16{0, 2, 4, 5} { // in the order of leaving
+		if got := stamps[[]uint16{8, 10, 13, 14}[i]%8].transport; got != want {
+			t.Errorf("stamped %d, want %d", got, want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"sync/atomic"
 	"time"
 
 	"anytime/sfu/history"
@@ -128,4 +129,26 @@ func (st *stream) wrap(sent *history.SentPacket, f format) {
 	o.prefix = st.prefix[:n]
 	o.ssrc, o.pt, o.sequence = st.repair, f.rtx, st.repairNext
 	st.repairNext++
+}
+
+// moreStamps returns a copy of a stream's stamps with room for n, into which what waits of the stream is stamped from now on.
+func (e *egress) moreStamps(stream *atomic.Bool, stamps []stamp, n int) []stamp {
+	more := make([]stamp, n)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i, m := range stamps {
+		if int(m.sequence)%len(stamps) == i {
+			more[int(m.sequence)%n] = m
+		}
+	}
+	for _, queue := range [...]*fifo{&e.media, &e.again} {
+		for s := queue.head; s != nil; s = s.next {
+			if s.shed != stream || s.stamp == nil || s.again {
+				continue
+			}
+			s.stamp = &more[int(s.sequence)%n]
+			*s.stamp = stamp{sequence: s.sequence}
+		}
+	}
+	return more
 }

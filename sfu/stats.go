@@ -272,3 +272,16 @@ func (s *subscription) snapshot() SubscriptionStats {
 	}
 	return out
 }
+
+// IngestStats counts what came in on one peer connection.
+type IngestStats struct {
+	Packets, Bytes uint64
+	// Malformed couldn't be parsed; Unrouted belong to no negotiated m-line, layer or announced track.
+	Malformed, Unrouted uint64
+	// Repaired came over RTX; Duplicates came twice.
+	Repaired, Duplicates uint64
+	// Oversized were larger than any packet that WebRTC sends.
+	Oversized uint64
+	// Strays had sequence numbers far away from the rest of their stream.
+	Strays uint64
+}

@@ -34,6 +34,9 @@ const (
 	sentAudioPackets = 256
 	// plainVideoPackets is how much can be sent again without RTX.
 	plainVideoPackets = 1024
+	// sentVideoAge and sentAudioAge are for how long: ten round trips of 200 ms; audio isn't waited for so long.
+	sentVideoAge = 2 * time.Second
+	sentAudioAge = time.Second
 )
 
 // subscription is one participant's receiving of one track. From Subscribe it waits for a codec of the publication, for an
@@ -95,7 +98,7 @@ type stream struct {
 	keyframe     uint32 // the timestamp of the latest keyframe sent
 	extended     uint32 // the highest sequence number remembered, with its cycles
 	sent         *history.Sent
-	// stamps let a packet be sent again bit for bit where there is no RTX; see [subscription.resend].
+	// stamps let a packet be sent again bit for bit where there is no RTX, as many as sent has; see [subscription.resend].
 	stamps  []stamp
 	repairs int // bytes that may be sent again
 	// heard is that of the latest fresh packet of audio that was passed, 0 after a hush; see [stream.hears].
@@ -112,7 +115,8 @@ type stream struct {
 	repeat     uint16 // which packet is sent again for padding
 	reported   uint32 // highest sequence number in the latest receiver report, extended
 	told       uint32 // packets, as in the latest sender report
-	history    int    // the size of sent
+	history    int    // the most that sent may have, and
+	age        time.Duration
 	cname      string
 	clock      uint32
 	first      forward.Config
@@ -160,10 +164,10 @@ func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) err
 	if rtx && repair != 0 {
 		st.repair = repair
 	}
-	st.repairs = firstResend
+	st.repairs, st.age = firstResend, sentVideoAge
 	switch {
 	case s.pub.cfg.Kind == Audio:
-		st.history = sentAudioPackets
+		st.history, st.age = sentAudioPackets, sentAudioAge
 	case st.repair == 0:
 		st.history = plainVideoPackets
 	default:
@@ -355,19 +359,20 @@ func (st *stream) remember(sent *history.SentPacket, now time.Duration) {
 		return
 	}
 	if st.sent == nil { // many microphones never say a word
-		st.sent = history.NewSent(st.history)
-		if st.repair == 0 {
-			st.stamps = make([]stamp, st.history)
-		}
-	}
-	if st.stamps != nil {
-		st.packet.stamp = &st.stamps[int(sent.Sequence)%len(st.stamps)]
+		st.sent = history.NewSent(st.history, st.age)
 	}
 	if ahead := int16(sent.Sequence - uint16(st.extended)); ahead > 0 {
 		st.extended += uint32(ahead)
 	}
 	sent.Extended, sent.PT = st.extended-uint32(uint16(st.extended)-sent.Sequence), st.packet.pt
 	st.sent.Put(*sent, now)
+	if st.repair != 0 {
+		return
+	}
+	if n := st.sent.Size(); n > len(st.stamps) {
+		st.stamps = st.egress.moreStamps(&st.shed, st.stamps, n)
+	}
+	st.packet.stamp = &st.stamps[int(sent.Sequence)%len(st.stamps)]
 }
 
 // restart goes on with a keyframe, because packets were dropped that had numbers already. They aren't sent again: the

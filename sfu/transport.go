@@ -35,6 +35,7 @@ type transport struct {
 	gathered chan struct{}
 	up       atomic.Bool // connected
 	closed   atomic.Bool
+	readers  sync.WaitGroup // of data channels; added to with mu held
 
 	mu       sync.Mutex
 	state    State
@@ -127,12 +128,16 @@ func (t *transport) advance() (up bool) {
 
 // close ends the peer connection and waits for its goroutines.
 func (t *transport) close() {
-	if t.closed.Swap(true) {
+	t.mu.Lock()
+	was := t.closed.Swap(true)
+	t.mu.Unlock()
+	if was {
 		return
 	}
 	if err := t.pc.GracefulClose(); err != nil {
 		t.p.log.Debug("closing a peer connection", "target", t.target, "err", err)
 	}
+	t.readers.Wait()
 	t.release()
 }
 

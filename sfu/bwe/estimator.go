@@ -31,7 +31,7 @@ type Config struct {
 	// least Min; Start is brought between them.
 	Start, Min, Max int64
 	// History is how many sent packets are remembered until their feedback, 64–16384, rounded up to a power of two;
-	// 0 means 2048. It takes 16 bytes each.
+	// 0 means 2048, as far as the rate needs it. It takes 16 bytes each.
 	History int
 }
 
@@ -174,7 +174,7 @@ func New(cfg Config, now time.Duration) *Estimator {
 	return e
 }
 
-// Sent notes a packet that left. O(1), no allocation.
+// Sent notes a packet that left. O(1), no allocation but for growth.
 func (e *Estimator) Sent(p Packet) {
 	e.tick(p.At)
 	p.At, p.Size = e.now, min(max(p.Size, 0), maxSize)

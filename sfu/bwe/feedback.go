@@ -47,7 +47,7 @@ func (e *Estimator) transport(b []byte) error {
 	sequence := binary.BigEndian.Uint16(b)
 	count := int(binary.BigEndian.Uint16(b[2:]))
 	reference := uint32(b[4])<<16 | uint32(b[5])<<8 | uint32(b[6])
-	if count == 0 || count > len(e.sent.slots) {
+	if count == 0 || count > e.sent.most {
 		return ErrMalformed
 	}
 	chunks := b[8:]
@@ -118,10 +118,11 @@ func symbol(chunk uint16, k int) uint16 {
 }
 
 // Index finds the transport-wide sequence number of a packet by its SSRC and RTP sequence number, which is how RFC 8888
-// names it. It is as large as the history and forgets the oldest.
+// names it. It grows with the history and forgets the oldest.
 type Index struct {
 	slots   []indexed
 	mask    uint32
+	most    int
 	results []Result // of one message, to be put in the order of sending
 }
 
@@ -131,13 +132,37 @@ type indexed struct {
 	used                bool
 }
 
-// NewIndex returns an index of size entries, rounded up to a power of two, 64–16384.
+const (
+	// leastIndex is how small an index begins.
+	leastIndex = 512
+	// indexReach: two of so many packets that leave one after the other don't have to share a place, as long as there can be
+	// more of them.
+	indexReach = 256
+)
+
+// NewIndex returns an index of at most size entries, rounded up to a power of two, 64–16384.
 func NewIndex(size int) *Index {
-	n := 64
-	for n < min(size, 1<<14) {
-		n <<= 1
+	most := powerOfTwo(size)
+	n := min(leastIndex, most)
+	return &Index{slots: make([]indexed, n), mask: uint32(n - 1), most: most}
+}
+
+// follow makes room for a history of n packets, for twice as many: two may want one place.
+func (x *Index) follow(n int) {
+	for len(x.slots) < min(2*n, x.most) {
+		x.grow()
 	}
-	return &Index{slots: make([]indexed, n), mask: uint32(n - 1), results: make([]Result, 0, n)}
+}
+
+func (x *Index) grow() {
+	old := x.slots
+	x.slots = make([]indexed, 2*len(old))
+	x.mask = uint32(len(x.slots) - 1)
+	for i := range old {
+		if old[i].used {
+			*x.slot(old[i].ssrc, old[i].sequence) = old[i]
+		}
+	}
 }
 
 func (x *Index) slot(ssrc uint32, sequence uint16) *indexed {
@@ -146,7 +171,12 @@ func (x *Index) slot(ssrc uint32, sequence uint16) *indexed {
 
 // Put notes under which transport-wide number a packet left.
 func (x *Index) Put(ssrc uint32, sequence, transport uint16) {
-	*x.slot(ssrc, sequence) = indexed{ssrc, sequence, transport, true}
+	s := x.slot(ssrc, sequence)
+	for len(x.slots) < x.most && s.used && transport-s.transport < indexReach && (s.ssrc != ssrc || s.sequence != sequence) {
+		x.grow()
+		s = x.slot(ssrc, sequence)
+	}
+	*s = indexed{ssrc, sequence, transport, true}
 }
 
 func (x *Index) find(ssrc uint32, sequence uint16) (uint16, bool) {
@@ -166,6 +196,7 @@ const (
 // No allocation.
 func (e *Estimator) CongestionFeedback(now time.Duration, b []byte, index *Index) error {
 	e.begin(now)
+	index.follow(len(e.sent.slots))
 	index.results = index.results[:0]
 	err := e.congestion(b, index)
 	if err != nil {
@@ -189,7 +220,7 @@ func (e *Estimator) congestion(b []byte, index *Index) error {
 	stamp := e.times.extend(binary.BigEndian.Uint32(b[len(b)-4:]), 32)
 	at := time.Duration(stamp>>16)*time.Second + time.Duration(stamp&0xffff)*time.Second>>16
 	b = b[:len(b)-4]
-	budget := cap(index.results)
+	budget := index.most
 	for len(b) > 0 {
 		if len(b) < 8 {
 			return ErrMalformed

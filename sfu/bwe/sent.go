@@ -38,26 +38,63 @@ type record struct {
 }
 
 // ring remembers the latest packets sent. A sequence number finds its slot directly, and the slot holds it or not:
-// there is nothing to unwrap, and feedback of unsent or forgotten packets costs one look.
+// there is nothing to unwrap, and feedback of unsent or forgotten packets costs one look. It begins small and grows as the
+// rate and the round trip need.
 type ring struct {
 	slots []record
 	mask  uint16
+	most  int
 	last  uint16 // the latest sequence number put
 	any   bool
 }
 
-// newRing rounds size up to a power of two, 64–16384.
-func newRing(size int) ring {
-	n := 64
-	for n < min(size, 1<<14) {
+const (
+	leastSlots = 64
+	mostSlots  = 1 << 14
+	// A packet is remembered for ringKnown at least, and for ringFlying if its fate isn't known, as far as there is room.
+	ringKnown  = time.Second
+	ringFlying = 10 * time.Second
+)
+
+// powerOfTwo rounds up, to 64–16384.
+func powerOfTwo(size int) int {
+	n := leastSlots
+	for n < min(size, mostSlots) {
 		n <<= 1
 	}
-	return ring{slots: make([]record, n), mask: uint16(n - 1)}
+	return n
+}
+
+// newRing returns one for at most size packets, rounded up to a power of two, 64–16384.
+func newRing(size int) ring {
+	return ring{slots: make([]record, leastSlots), mask: leastSlots - 1, most: powerOfTwo(size)}
 }
 
 func (r *ring) put(p Packet) {
-	r.slots[p.Sequence&r.mask] = record{at: p.At, sequence: p.Sequence, size: uint16(p.Size), probe: p.Probe, fate: flying}
+	s := &r.slots[p.Sequence&r.mask]
+	for len(r.slots) < r.most && s.sequence != p.Sequence && s.wanted(p.At) {
+		r.grow()
+		s = &r.slots[p.Sequence&r.mask]
+	}
+	*s = record{at: p.At, sequence: p.Sequence, size: uint16(p.Size), probe: p.Probe, fate: flying}
 	r.last, r.any = p.Sequence, true
+}
+
+// wanted reports whether the record may still be asked for.
+func (s *record) wanted(now time.Duration) bool {
+	age := now - s.at
+	return s.fate == flying && age < ringFlying || s.fate != unused && age < ringKnown
+}
+
+func (r *ring) grow() {
+	old := r.slots
+	r.slots = make([]record, 2*len(old))
+	r.mask = uint16(len(r.slots) - 1)
+	for i := range old {
+		if old[i].fate != unused {
+			r.slots[old[i].sequence&r.mask] = old[i]
+		}
+	}
 }
 
 // find returns the packet's record, or nil when it was never sent or is forgotten.

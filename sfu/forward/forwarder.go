@@ -289,7 +289,7 @@ func (f *Forwarder) follow(p *Packet) Decision {
 		f.seq.begin(p.Sequence) // what is missing before p is no loss
 	}
 	gap := p.Sequence - f.seq.highest - 1
-	if gap >= uint64(len(f.seq.slots)) {
+	if gap >= uint64(f.seq.window) {
 		// Too much is lost to be repaired: start again, video at a keyframe.
 		f.current = none
 		if f.canStart(p) {

@@ -18,13 +18,17 @@ type slot struct {
 	layers  operating // what was forwarded; of a flat stream the highest temporal layer
 }
 
-// sequencer gives outgoing sequence numbers to the packets of one layer, from a starting point on.
+// sequencer gives outgoing sequence numbers to the packets of one layer, from a starting point on. It begins small and grows
+// where the place kept for a packet would be lost.
 type sequencer struct {
 	slots   []slot // of the latest source numbers, by their low bits
 	highest uint64 // highest source number seen
 	next    uint16 // outgoing number of the next packet
-	window  int    // how many slots there are, from the beginning on
+	window  int    // how many slots there are at most
 }
+
+// leastWindow is how many slots a sequencer begins with.
+const leastWindow = 64
 
 func newSequencer(window int, first uint16) sequencer {
 	n := 16
@@ -36,10 +40,28 @@ func newSequencer(window int, first uint16) sequencer {
 
 func (q *sequencer) at(source uint64) *slot { return &q.slots[source&uint64(len(q.slots)-1)] }
 
+// put fills the slot of source, the one after the highest that has one.
+func (q *sequencer) put(source uint64, s slot) {
+	for len(q.slots) < q.window && q.at(source).state == slotGap {
+		q.grow(source)
+	}
+	*q.at(source) = s
+}
+
+// grow doubles the slots, which are of the numbers before source.
+func (q *sequencer) grow(source uint64) {
+	old := *q
+	q.slots = make([]slot, 2*len(old.slots))
+	for back := range uint64(len(old.slots)) {
+		s := source - 1 - back
+		*q.at(s) = *old.at(s)
+	}
+}
+
 // begin starts over at source: everything before belongs to another time.
 func (q *sequencer) begin(source uint64) {
 	if q.slots == nil { // many streams never begin
-		q.slots = make([]slot, q.window)
+		q.slots = make([]slot, min(leastWindow, q.window))
 	}
 	clear(q.slots)
 	q.highest = source - 1
@@ -54,7 +76,7 @@ func (q *sequencer) advance(source uint64, gapsDropped bool, picture uint16, lay
 			g.state, g.out = slotGap, q.next
 			q.next++
 		}
-		*q.at(s) = g
+		q.put(s, g)
 	}
 	q.highest = source
 }
@@ -63,13 +85,13 @@ func (q *sequencer) advance(source uint64, gapsDropped bool, picture uint16, lay
 func (q *sequencer) take(source uint64) uint16 {
 	out := q.next
 	q.next++
-	*q.at(source) = slot{out: out, state: slotSent}
+	q.put(source, slot{out: out, state: slotSent})
 	return out
 }
 
 // skip drops source, the highest, leaving no hole.
 func (q *sequencer) skip(source uint64) {
-	*q.at(source) = slot{state: slotDropped}
+	q.put(source, slot{state: slotDropped})
 }
 
 // late returns the slot of a number below the highest if room has been kept for it.

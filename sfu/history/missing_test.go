@@ -230,7 +230,7 @@ func TestMissingNext(t *testing.T) {
 }
 
 func TestSent(t *testing.T) {
-	s := NewSent(16)
+	s := NewSent(16, 2*time.Second)
 	for i := range uint16(20) {
 		s.Put(SentPacket{Sequence: 65530 + i, Source: uint64(i), PictureID: i}, 0)
 	}
@@ -244,7 +244,7 @@ func TestSent(t *testing.T) {
 	if _, ok := s.Get(500); ok {
 		t.Error("a packet that was never sent")
 	}
-	if _, ok := NewSent(16).Get(0); ok {
+	if _, ok := NewSent(16, 2*time.Second).Get(0); ok {
 		t.Error("a packet in an empty ring")
 	}
 	resend := func(now, rtt time.Duration, want Answer) {
@@ -284,7 +284,7 @@ func TestSentGrows(t *testing.T) {
 		rate, slots int
 		kept        time.Duration
 	}{{20, 64, 2 * time.Second}, {50, 128, 2 * time.Second}, {200, 512, 2 * time.Second}, {5000, 4096, 800 * ms}} {
-		s := NewSent(4096)
+		s := NewSent(4096, 2*time.Second)
 		n := uint16(60000)
 		now := time.Duration(0)
 		for range 5 * x.rate {
@@ -303,11 +303,72 @@ func TestSentGrows(t *testing.T) {
 	}
 }
 
+// TestSentPacks: what is kept of a packet is all of it.
+func TestSentPacks(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 0))
+	flag := func() bool { return r.IntN(2) == 0 }
+	for range 1000 {
+		extended := r.Uint32()
+		p := SentPacket{
+			Source: r.Uint64() >> 16, Timestamp: r.Uint32(), Sequence: uint16(extended), Extended: extended, PT: uint8(r.IntN(128)),
+			PictureID: uint16(r.Uint32()), FrameOffset: uint16(r.Uint32()), TL0: uint8(r.Uint32()), Layer: uint8(r.Uint32()),
+			Marker: flag(), Rewrite: flag(), Fill: flag(), Full: flag(), Hush: flag(),
+		}
+		s := NewSent(16, 2*time.Second)
+		s.Put(p, 0)
+		for i := range maxResent {
+			if got, a := s.Resend(p.Sequence, time.Duration(i+1)*time.Second, ms); a > ResendTwice || got != p {
+				t.Fatalf("%+v came out as %+v, %v", p, got, a)
+			}
+		}
+		if _, a := s.Resend(p.Sequence, time.Minute, ms); a != Exhausted {
+			t.Fatal("not exhausted")
+		}
+		if got, ok := s.Get(p.Sequence); !ok || got != p {
+			t.Fatalf("%+v came out as %+v", p, got)
+		}
+	}
+}
+
+// TestSentWraps: the clock of a slot wraps every 71 minutes, and nothing comes of it.
+func TestSentWraps(t *testing.T) {
+	for _, start := range []time.Duration{sentWrap - 10*ms, sentWrap, 5*sentWrap - ms} {
+		s := NewSent(16, 2*time.Second)
+		s.Put(SentPacket{Sequence: 1}, start)
+		for _, x := range []struct {
+			after time.Duration
+			want  Answer
+		}{{-5 * ms, Underway}, {19 * ms, Underway}, {20 * ms, Resend}, {49 * ms, Underway}, {50 * ms, ResendTwice}} {
+			if _, a := s.Resend(1, start+x.after, 40*ms); a != x.want {
+				t.Errorf("sent at %v, asked for %v later: %v, want %v", start, x.after, a, x.want)
+			}
+		}
+	}
+	// A long pause: what was before is old, also when it is nearly a turn of the clock ago.
+	for _, pause := range []time.Duration{time.Minute, sentWrap / 2, sentWrap - time.Minute, 3*sentWrap + 3*time.Second} {
+		s := NewSent(4096, 2*time.Second)
+		now := time.Hour
+		for n := range uint16(1000) {
+			if n == 500 {
+				now += pause
+			}
+			s.Put(SentPacket{Sequence: n}, now)
+			now += 50 * ms
+		}
+		if s.Size() != leastSlots {
+			t.Errorf("%d slots after %v", s.Size(), pause)
+		}
+		if _, a := s.Resend(999, now, 40*ms); a != Resend {
+			t.Errorf("%v after %v", a, pause)
+		}
+	}
+}
+
 // FuzzSent sends and asks in any order: what goes out again is what was sent, not too often and not too soon.
 func FuzzSent(f *testing.F) {
 	f.Add([]byte{0, 1, 0, 1, 5, 2, 1, 30, 2, 200, 1, 9})
 	f.Fuzz(func(t *testing.T, script []byte) {
-		s := NewSent(256)
+		s := NewSent(256, 2*time.Second)
 		next, now := uint16(65500), time.Duration(0)
 		sent, at, resent := map[uint16]uint64{}, map[uint16]time.Duration{}, map[uint16]int{}
 		for n := uint64(0); len(script) >= 2; script = script[2:] {
@@ -342,13 +403,13 @@ func FuzzSent(f *testing.F) {
 }
 
 func BenchmarkSent(b *testing.B) {
-	s := NewSent(1024)
+	s := NewSent(1024, 2*time.Second)
 	n := uint16(0)
 	b.ReportAllocs()
 	for b.Loop() {
 		n++
 		s.Put(SentPacket{Sequence: n, Source: uint64(n)}, time.Second)
-		if _, a := s.Resend(n, time.Second, ms); a != Resend {
+		if _, a := s.Resend(n, time.Second+ms, ms); a != Resend {
 			b.Fatal("gone")
 		}
 	}

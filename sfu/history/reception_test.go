@@ -231,7 +231,7 @@ func FuzzReception(f *testing.F) {
 }
 
 func TestReceptionNoAllocation(t *testing.T) {
-	r, m, sent, p := NewReception(90000), NewMissing(MissingConfig{}), NewSent(512), NewPackets[*int](PacketsConfig{MaxPackets: 512, MaxBytes: 1 << 20, MaxAge: time.Second})
+	r, m, sent, p := NewReception(90000), NewMissing(MissingConfig{}), NewSent(512, 2*time.Second), NewPackets[*int](PacketsConfig{MaxPackets: 512, MaxBytes: 1 << 20, MaxAge: time.Second})
 	evicted, due := make([]*int, 0, 16), make([]uint64, 0, 512)
 	v, s := new(int), uint16(0)
 	now := time.Duration(0)

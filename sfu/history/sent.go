@@ -4,11 +4,12 @@ import "time"
 
 // SentPacket is one packet as it left on one subscription: enough to build the very same packet again.
 type SentPacket struct {
-	// Source is the extended sequence number in the history of Layer; it is meaningless when Fill is set.
+	// Source is the extended sequence number in the history of Layer, of which 48 bits are kept; it is meaningless when Fill is
+	// set.
 	Source    uint64
 	Timestamp uint32
 	// Sequence is the number it left under, Extended the same with the cycles before it (RFC 3550 section 6.4.1), and PT the
-	// payload type.
+	// payload type, of 7 bits.
 	Sequence  uint16
 	Extended  uint32
 	PT        uint8
@@ -27,23 +28,86 @@ type SentPacket struct {
 }
 
 // Sent is a ring of the latest packets of one subscription by outgoing sequence number. It begins small and grows as the
-// rate needs, so that it holds [sentAge] of them where it may.
+// rate needs.
 type Sent struct {
 	slots []sentSlot
 	mask  uint16
 	most  int
+	age   time.Duration
 }
 
+// sentSlot is a sent packet in 28 bytes: a subscriber has thousands of them.
 type sentSlot struct {
-	SentPacket
-	used   bool
-	resent uint8         // how often it was sent again
-	at     time.Duration // when it was sent last
+	timestamp   uint32
+	at          uint32 // when it was sent last, in microseconds modulo 2^32: see age
+	source      uint32 // the low 32 bits of Source, and
+	sourceHigh  uint16 // 16 more: no source sends so many packets
+	cycles      uint16 // the high half of Extended
+	sequence    uint16
+	picture     uint16
+	frameOffset uint16
+	tl0, layer  uint8
+	pt          uint8 // and the marker
+	flags       uint8 // and, in the low bits, 0 for an empty slot, otherwise one more than how often it was sent again
 }
 
 const (
-	// sentAge is how long a packet should stay repairable: ten round trips of 200 ms.
-	sentAge = 2 * time.Second
+	sentMarker  = 1 << 7 // in pt
+	sentRewrite = 1 << 7 // in flags
+	sentFill    = 1 << 6
+	sentFull    = 1 << 5
+	sentHush    = 1 << 4
+	sentCount   = 1<<4 - 1
+)
+
+func newSentSlot(p *SentPacket, now time.Duration) sentSlot {
+	return sentSlot{
+		timestamp: p.Timestamp, at: microseconds(now), source: uint32(p.Source), sourceHigh: uint16(p.Source >> 32), cycles: uint16(p.Extended >> 16),
+		sequence: p.Sequence, picture: p.PictureID, frameOffset: p.FrameOffset, tl0: p.TL0, layer: p.Layer,
+		pt:    p.PT&^sentMarker | flag(p.Marker, sentMarker),
+		flags: 1 | flag(p.Rewrite, sentRewrite) | flag(p.Fill, sentFill) | flag(p.Full, sentFull) | flag(p.Hush, sentHush),
+	}
+}
+
+func flag(set bool, bit uint8) uint8 {
+	if set {
+		return bit
+	}
+	return 0
+}
+
+func microseconds(now time.Duration) uint32 { return uint32(now / time.Microsecond) }
+
+func (e *sentSlot) packet() SentPacket {
+	return SentPacket{
+		Source: uint64(e.sourceHigh)<<32 | uint64(e.source), Timestamp: e.timestamp, Sequence: e.sequence,
+		Extended: uint32(e.cycles)<<16 | uint32(e.sequence), PT: e.pt &^ sentMarker, PictureID: e.picture, FrameOffset: e.frameOffset,
+		TL0: e.tl0, Layer: e.layer, Marker: e.pt&sentMarker != 0, Rewrite: e.flags&sentRewrite != 0,
+		Fill: e.flags&sentFill != 0, Full: e.flags&sentFull != 0, Hush: e.flags&sentHush != 0,
+	}
+}
+
+// holds reports whether it is the packet that left under sequence.
+func (e *sentSlot) holds(sequence uint16) bool { return e.used() && e.sequence == sequence }
+
+func (e *sentSlot) used() bool { return e.flags&sentCount != 0 }
+
+// resent is how often it was sent again.
+func (e *sentSlot) resent() int { return int(e.flags&sentCount) - 1 }
+
+// age is how long ago it was sent last, modulo 71 minutes: what is so old is in no history, whatever is thought of its age.
+// Times that run backwards by up to a second count as none.
+func (e *sentSlot) age(now time.Duration) time.Duration {
+	age := time.Duration(microseconds(now)-e.at) * time.Microsecond
+	if age > sentWrap-time.Second {
+		return 0
+	}
+	return age
+}
+
+const sentWrap = 1 << 32 * time.Microsecond
+
+const (
 	// maxResent bounds how often one packet is sent again: libwebrtc asks ten times, and some receivers go on asking for
 	// what they have got over RTX.
 	maxResent = 10
@@ -52,21 +116,21 @@ const (
 	blindResend = 40 * time.Millisecond
 )
 
-// NewSent returns an empty ring for at most size packets, rounded up to a power of two (16–32768).
-func NewSent(size int) *Sent {
+// NewSent returns an empty ring that keeps packets for age, but at most size of them, rounded up to a power of two (16–32768).
+func NewSent(size int, age time.Duration) *Sent {
 	most := powerOfTwo(max(size, 16), 1<<15)
 	n := min(most, leastSlots)
-	return &Sent{slots: make([]sentSlot, n), mask: uint16(n - 1), most: most}
+	return &Sent{slots: make([]sentSlot, n), mask: uint16(n - 1), most: most, age: age}
 }
 
 // Put notes that p has been sent at now.
 func (s *Sent) Put(p SentPacket, now time.Duration) {
 	e := &s.slots[p.Sequence&s.mask]
-	for e.used && e.Sequence != p.Sequence && now-e.at < sentAge && len(s.slots) < s.most {
+	for e.used() && e.sequence != p.Sequence && e.age(now) < s.age && len(s.slots) < s.most {
 		s.grow()
 		e = &s.slots[p.Sequence&s.mask]
 	}
-	*e = sentSlot{SentPacket: p, used: true, at: now}
+	*e = newSentSlot(&p, now)
 }
 
 func (s *Sent) grow() {
@@ -74,19 +138,22 @@ func (s *Sent) grow() {
 	s.slots = make([]sentSlot, 2*len(old))
 	s.mask = uint16(len(s.slots) - 1)
 	for i := range old {
-		if old[i].used {
-			s.slots[old[i].Sequence&s.mask] = old[i]
+		if old[i].used() {
+			s.slots[old[i].sequence&s.mask] = old[i]
 		}
 	}
 }
 
+// Size is how many packets there is room for now.
+func (s *Sent) Size() int { return len(s.slots) }
+
 // Get returns the packet that left under sequence, if it is still remembered.
 func (s *Sent) Get(sequence uint16) (SentPacket, bool) {
 	e := &s.slots[sequence&s.mask]
-	if !e.used || e.Sequence != sequence {
+	if !e.holds(sequence) {
 		return SentPacket{}, false
 	}
-	return e.SentPacket, true
+	return e.packet(), true
 }
 
 // Answer is what [Sent.Resend] says to a NACK.
@@ -115,20 +182,21 @@ func (s *Sent) Resend(sequence uint16, now, rtt time.Duration) (p SentPacket, a 
 	if rtt <= 0 {
 		spacing = blindResend
 	}
-	switch {
-	case !e.used || e.Sequence != sequence:
+	if !e.holds(sequence) {
 		return SentPacket{}, Unknown
-	case e.resent > 0 && now-e.at < spacing, e.resent == 0 && now-e.at < rtt/2:
+	}
+	switch age, resent := e.age(now), e.resent(); {
+	case resent > 0 && age < spacing, resent == 0 && age < rtt/2:
 		return SentPacket{}, Underway
-	case e.resent >= maxResent:
+	case resent >= maxResent:
 		return SentPacket{}, Exhausted
 	}
-	e.resent++
-	e.at = now
-	if e.resent > 1 {
-		return e.SentPacket, ResendTwice
+	e.flags++ // resent stays below what sentCount has room for
+	e.at = microseconds(now)
+	if e.resent() > 1 {
+		return e.packet(), ResendTwice
 	}
-	return e.SentPacket, Resend
+	return e.packet(), Resend
 }
 
 // Clear forgets everything.
