@@ -130,7 +130,9 @@ func (s *subscription) padOnce(way padWay) int {
 		sent := history.SentPacket{Timestamp: st.stamped, Sequence: st.forwarder.Pad(), Fill: true, Full: true}
 		st.render(&sent, nil, f)
 		st.newest = sent.Sequence
+		st.egress.mu.Lock()
 		st.remember(&sent, s.p.server.now())
+		st.egress.mu.Unlock()
 		o.keep = true
 	}
 	o.class = padding

@@ -185,8 +185,13 @@ func TestMoreStamps(t *testing.T) {
 	ids := extensionIDs{transport: 3}
 	stamps, others := make([]stamp, 4), make([]stamp, 4)
 	put := func(in []stamp, stream *atomic.Bool, sequence uint16, closes bool) {
-		if !e.send(&outgoing{sequence: sequence, ids: &ids, fill: true, stamp: &in[int(sequence)%len(in)], shed: stream, closes: closes}) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if !e.queue(&outgoing{sequence: sequence, ids: &ids, fill: true, stamp: &in[int(sequence)%len(in)], shed: stream}) {
 			t.Fatal("not taken")
+		}
+		if closes {
+			e.dispatch()
 		}
 	}
 	put(stamps, &mine, 8, false)
@@ -194,7 +199,9 @@ func TestMoreStamps(t *testing.T) {
 	put(stamps, &mine, 10, false)
 	put(others, &other, 11, false)
 	put(stamps, &mine, 13, false) // it stands where 9 did
+	e.mu.Lock()
 	stamps = e.moreStamps(&mine, stamps, 8)
+	e.mu.Unlock()
 	put(stamps, &mine, 14, true)
 	for _, sequence := range []uint16{8, 10, 13, 14} {
 		if m := stamps[sequence%8]; !m.sent || m.sequence != sequence {

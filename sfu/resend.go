@@ -132,10 +132,9 @@ func (st *stream) wrap(sent *history.SentPacket, f format) {
 }
 
 // moreStamps returns a copy of a stream's stamps with room for n, into which what waits of the stream is stamped from now on.
+// Called with mu held.
 func (e *egress) moreStamps(stream *atomic.Bool, stamps []stamp, n int) []stamp {
 	more := make([]stamp, n)
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	for i, m := range stamps {
 		if int(m.sequence)%len(stamps) == i {
 			more[int(m.sequence)%n] = m

@@ -353,7 +353,7 @@ func (s *subscription) pass(pub *publication, p *packet, hush bool) (d forward.D
 	return d, true
 }
 
-// remember keeps what it takes to send st.packet again. Called with the subscription locked.
+// remember keeps what it takes to send st.packet again. Called with the subscription and the egress locked.
 func (st *stream) remember(sent *history.SentPacket, now time.Duration) {
 	if !st.nack {
 		return
