@@ -258,33 +258,69 @@ const (
 	formatCCFB            = 11 // RFC 8888 section 3.1
 )
 
+// nextRTCP cuts the first packet off a datagram of RTCP; it is nil if there is none.
+func nextRTCP(b []byte) (p, rest []byte) {
+	if len(b) < 4 {
+		return nil, nil
+	}
+	// RFC 3550 section 6.4.1: the length is in words, without the first.
+	n := 4 * (int(binary.BigEndian.Uint16(b[2:])) + 1)
+	if n > len(b) {
+		return nil, nil
+	}
+	return b[:n], b[n:]
+}
+
+// isSingle reports whether a packet of RTCP is feedback on single packets.
+func isSingle(p []byte) bool {
+	format := p[0] & 0x1f
+	return p[0]>>6 == 2 && p[1] == typeTransportFeedback && len(p) >= 12 && (format == formatTransportCC || format == formatCCFB)
+}
+
+// alone takes a datagram that is nothing but feedback on single packets, as most RTCP of a subscriber is: that needs no look
+// by anybody else. Of other datagrams it takes nothing, and reports false.
+func (r *returns) alone(b []byte, now time.Duration) bool {
+	for rest := b; len(rest) > 0; {
+		var p []byte
+		if p, rest = nextRTCP(rest); p == nil || !isSingle(p) {
+			return false
+		}
+	}
+	for len(b) > 0 {
+		var p []byte
+		p, b = nextRTCP(b)
+		r.single(p, now)
+	}
+	return true
+}
+
 // raw takes the same bytes as rtcp, and hands those that the estimator reads to it: b holds whole packets. What concerns
 // several sources comes once for each, and is taken with the first.
 func (r *returns) raw(ssrc uint32, b []byte, now time.Duration) {
-	for len(b) >= 4 {
-		// RFC 3550 section 6.4.1: the length is in words, without the first.
-		n := 4 * (int(binary.BigEndian.Uint16(b[2:])) + 1)
-		if n > len(b) {
+	for {
+		var p []byte
+		if p, b = nextRTCP(b); p == nil {
 			return
 		}
-		p := b[:n]
-		b = b[n:]
-		if p[1] != typeTransportFeedback || n < 12 || binary.BigEndian.Uint32(p[8:]) != ssrc {
-			continue
+		if isSingle(p) && binary.BigEndian.Uint32(p[8:]) == ssrc {
+			r.single(p, now)
 		}
-		if p[0]&0x20 != 0 {
-			count := int(p[n-1])
-			if count == 0 || count > n-12 {
-				continue
-			}
-			p = p[:n-count]
+	}
+}
+
+// single hands feedback on single packets to the estimator.
+func (r *returns) single(p []byte, now time.Duration) {
+	if p[0]&0x20 != 0 {
+		count := int(p[len(p)-1])
+		if count == 0 || count > len(p)-12 {
+			return
 		}
-		switch p[0] & 0x1f {
-		case formatTransportCC:
-			r.out.transportFeedback(p[12:], now)
-		case formatCCFB:
-			r.out.congestionFeedback(p[8:], now)
-		}
+		p = p[:len(p)-count]
+	}
+	if p[0]&0x1f == formatTransportCC {
+		r.out.transportFeedback(p[12:], now)
+	} else {
+		r.out.congestionFeedback(p[8:], now)
 	}
 }
 

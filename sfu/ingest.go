@@ -1,7 +1,6 @@
 package sfu
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,8 +28,7 @@ type ingest struct {
 
 	active atomic.Bool // the alarm is set for routine feedback
 
-	// gathers are the layers in which the rest of a frame is awaited. Of the goroutine that RTP comes from.
-	gathers []*layer
+	gathering gathering
 
 	mu       sync.Mutex
 	sections []*inSection
@@ -72,6 +70,10 @@ type source struct {
 func newIngest(p *Participant, write func([]rtcp.Packet)) *ingest {
 	in := &ingest{p: p, write: write, sources: map[uint32]*source{}, recorder: twcc.NewRecorder(feedbackSSRC)}
 	in.alarm = newAlarm(p.server.now, in.feedback)
+	in.gathering.delay = p.server.cfg.BatchDelay
+	if in.gathering.delay == 0 {
+		in.gathering.delay = defaultBatchDelay
+	}
 	return in
 }
 
@@ -133,6 +135,7 @@ func (in *ingest) close() {
 	in.closed = true
 	in.sources = map[uint32]*source{}
 	in.mu.Unlock()
+	in.gathering.stop()
 	in.alarm.stop()
 }
 
@@ -288,46 +291,6 @@ func (in *ingest) accept(src *source, h *codec.Header, b []byte, pt uint8, kind 
 		in.deliver(l, w)
 		w.release()
 	}
-}
-
-// maxGathered is how many packets of a frame go on together at most.
-const maxGathered = maxRun
-
-// deliver hands one received packet on: of audio at once, of video with the rest of its frame, as far as it is at hand. So each
-// subscriber is looked at once per frame, and what it gets of it can leave as one run.
-func (in *ingest) deliver(l *layer, p *packet) {
-	if l.pub.cfg.Kind == Audio {
-		l.pub.say(p)
-		return
-	}
-	if len(l.gathered) == 0 {
-		in.gathers = append(in.gathers, l)
-	}
-	p.retain()
-	l.gathered = append(l.gathered, p)
-	if p.forward.Marker || len(l.gathered) == maxGathered {
-		in.gathers = slices.DeleteFunc(in.gathers, func(o *layer) bool { return o == l })
-		l.pass()
-	}
-}
-
-// rest passes on what was gathered: there is nothing more at hand. It is called on the goroutine that RTP comes from.
-func (in *ingest) rest() {
-	for i, l := range in.gathers {
-		l.pass()
-		in.gathers[i] = nil
-	}
-	in.gathers = in.gathers[:0]
-}
-
-// pass hands the gathered packets to the subscriptions.
-func (l *layer) pass() {
-	l.pub.deliver(l.index, l.gathered)
-	for i, p := range l.gathered {
-		p.release()
-		l.gathered[i] = nil
-	}
-	l.gathered = l.gathered[:0]
 }
 
 // number places a sequence number without storing a packet.

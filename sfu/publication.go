@@ -426,8 +426,7 @@ type layer struct {
 	missed    atomic.Int32 // pictures that other layers sent since seen
 	spatial   atomic.Int32 // how many spatial layers the stream holds, 0 while it doesn't say
 	structure atomic.Pointer[codec.Structure]
-	// gathered are packets that wait for the rest of their frame. Of the goroutine that RTP comes from.
-	gathered []*packet
+	gather    gather
 
 	mu        sync.Mutex
 	ssrc      uint32 // as the publisher sends it, 0 before the first packet

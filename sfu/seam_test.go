@@ -60,7 +60,7 @@ func (r *recorder) packets() (out []wire) {
 // one takes a packet after which nothing more is at hand.
 func (in *ingest) one(b []byte, at time.Duration) {
 	in.rtp(b, at)
-	in.rest()
+	in.rest(at)
 }
 
 // concern gives the transport a datagram of RTCP as it concerns one source, whatever is in it.
@@ -310,7 +310,7 @@ func TestRestSendsWhatNoMarkerCloses(t *testing.T) {
 	if r.n != 0 {
 		t.Errorf("%d packets have left before the rest of their frame was awaited", r.n)
 	}
-	st.in.rest()
+	st.in.rest(1)
 	if r.n != 2 {
 		t.Errorf("%d packets have left, want both", r.n)
 	}

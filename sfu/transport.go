@@ -59,6 +59,7 @@ func newTransport(p *Participant, target Target, publishes, subscribes bool) (*t
 	t.plane = newPlane(p.server.mux, t)
 	if publishes {
 		t.in = newIngest(p, t.writeRTCP)
+		t.in.gathering.expire = func() { t.plane.rest(p.server.now()) }
 	}
 	if subscribes {
 		t.out = newEgress(&planeSink{plane: t.plane}, p.server.now)
@@ -331,13 +332,13 @@ func (t *transport) rtp(b []byte, at time.Duration) (gathers bool) {
 		return false
 	}
 	t.in.rtp(b, at)
-	return len(t.in.gathers) > 0
+	return t.in.gathers()
 }
 
 // rest implements ascending.
 func (t *transport) rest(at time.Duration) {
 	if t.in != nil {
-		t.in.rest()
+		t.in.rest(at)
 	}
 }
 
@@ -350,6 +351,9 @@ func (t *transport) flooded(why error) {
 
 // rtcp implements ascending.
 func (t *transport) rtcp(b []byte, at time.Duration) {
+	if t.back != nil && t.back.alone(b, at) {
+		return
+	}
 	pkts, err := rtcp.Unmarshal(b)
 	if err != nil {
 		t.p.badRTCP.Add(1)
