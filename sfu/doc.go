@@ -3,27 +3,30 @@
 //
 // A media packet passes in this order:
 //
-//  1. listen.go: one UDP and one TCP port for everybody. Pion's mux finds the peer connection by ICE's user name, then by
-//     address; its SRTP session decrypts.
-//  2. transport.go, the seam below: the session hands each plaintext packet, on its own goroutine, to the buffer that we
-//     gave it, which passes it up with its arrival time. Nothing above knows Pion's tracks.
+//  1. listen.go opens one UDP and one TCP port for everybody ([anytime/sfu/udp]: a socket per core, read in batches;
+//     icetcp.go). mux.go tells STUN, DTLS and SRTP apart, on the reader's goroutine: STUN goes to the peer connection whose user
+//     fragment it names, the rest by an address that an ICE agent has proven. STUN and DTLS are Pion's: pionconn.go is what
+//     it sees of the ports. inside.go is the way in for a relay in this process.
+//  2. plane.go, the seam below: SRTP is opened where the packet lies (srtp.go; keys.go has the keys from Pion's handshake), and
+//     transport.go hands it up with its arrival time. Nothing above knows Pion's tracks.
 //  3. ingest.go: what the packet is comes from the session description (description.go): m-line by mid or SSRC, simulcast
 //     layer by rid, payload type, header extensions. RTX is unwrapped. The packet is copied once into a pooled buffer,
 //     numbered ([anytime/sfu/history.Reception]), checked for gaps ([anytime/sfu/history.Missing]), parsed
 //     ([anytime/sfu/codec.Parse]) and kept ([anytime/sfu/history.Packets]). layers.go reads the dependency descriptor of
 //     streams with several layers, and keeps packets back that came before the structure of theirs.
-//  4. publication.go: fan-out reads a list that is copied on write, and passes those by that follow another simulcast layer
-//     (heed.go). No lock is shared between subscribers. Before it, in rooms of many open microphones, voices.go holds back the audio of all but the loudest ([anytime/sfu/speakers.Loudest]).
-//  5. subscription.go: [anytime/sfu/forward.Forwarder] drops it or gives it the subscription's own numbers. Which simulcast
+//  4. gather.go: the packets of a video's frame go on together, as far as they are at hand.
+//  5. publication.go: fan-out reads a list that is copied on write. No lock is shared between subscribers. Who doesn't heed the
+//     packets' simulcast layer is passed by (heed.go). Before it, in rooms of many open microphones, voices.go holds back the
+//     audio of all but the loudest ([anytime/sfu/speakers.Loudest]).
+//  6. subscription.go: [anytime/sfu/forward.Forwarder] drops it or gives it the subscription's own numbers. Which simulcast
 //     layer, or which spatial and temporal layers of a stream that holds several, is decided by the allocation of the
 //     subscriber's bandwidth. Which of a track's codecs it follows, and what the publisher hears of that, is in codecs.go and
 //     follow.go.
-//  6. egress.go: packets gather per peer connection until the frame's marker, 16 segments or the batch delay. Video then
-//     waits in a queue (slot.go) for what the pacer grants, a run at a time ([anytime/sfu/bwe.Pacer]); what is sent again
-//     goes ahead of it, audio never waits. As a run leaves, transport-wide sequence numbers and send times are written, and
-//     the estimator is told (congestion.go).
-//  7. transport.go, the seam above: [pionSink] gives the run to Pion's SRTP session. A plane of our own, with a socket per
-//     core and segmentation offload, replaces steps 1, 2 and 7.
+//  7. egress.go: what a subscriber gets of a frame is a run of up to 16 packets. Video then waits in a queue (slot.go) for what the
+//     pacer grants, a run at a time ([anytime/sfu/bwe.Pacer]); what is sent again goes ahead of it, audio never waits. As a run
+//     leaves, transport-wide sequence numbers and send times are written, and the estimator is told (congestion.go).
+//  8. plane.go, the seam above: [planeSink] puts the run together in one buffer, encrypts it there and gives it to the socket, as one
+//     message for the kernel to cut up where it can; or to a TCP connection, or a relay in this process.
 //
 // Feedback passes the other way (feedback.go): a publisher's sender reports set the capture-time line of a layer; NACKs,
 // keyframe requests (keyframe.go: coalesced per layer), receiver reports and transport-wide feedback go to publishers
@@ -51,5 +54,6 @@
 // freeze.go the gaps in a video, quality.go the score.
 //
 // Goroutines: Pion's own, one per server each for speaker intervals and for the state of streams (streamstate.go) and
-// connections (quality.go, links.go), and one per participant while there is something to offer. Timers need none while they wait.
+// connections (quality.go, links.go, liveness.go), and one per participant while there is something to offer. Timers need none
+// while they wait.
 package sfu
