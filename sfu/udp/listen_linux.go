@@ -74,9 +74,14 @@ func Listen(cfg Config) (*Port, error) {
 		if i == 0 {
 			p.addr = addrPort(c.LocalAddr())
 			addr = c.LocalAddr().String()
-			if n == 1 {
-				break
+		}
+		if p.wantsLocal() {
+			if err := s.askLocal(); err != nil {
+				p.cfg.Log.Warn("answers leave from the address that the system chooses", "addr", addr, "error", err)
 			}
+		}
+		if n == 1 {
+			break
 		}
 	}
 	p.start()

@@ -73,6 +73,10 @@ type Config struct {
 	// nothing else meanwhile; different sockets call it at the same time. b may be changed during the call, and is the
 	// port's again afterwards. nil drops what comes.
 	Receive func(b []byte, from netip.AddrPort, at time.Duration)
+	// ReceiveAt, where it is set, is called instead of Receive, and learns at which address of this machine the datagram
+	// arrived: what Run.From is to be for an answer. It is zero where the port is bound to one address, and where the system
+	// doesn't tell, as only Linux does.
+	ReceiveAt func(b []byte, from netip.AddrPort, local netip.Addr, at time.Duration)
 	// Log is nil for slog.Default().
 	Log *slog.Logger
 }
@@ -83,6 +87,9 @@ type Run struct {
 	Buffer []byte
 	// Size is the bytes of each datagram but the last, which may be shorter. 0 means that the buffer is one datagram.
 	Size int
+	// From is the address of this machine to leave from, on a port that is bound to none. Zero leaves it to the system, as
+	// does every system but Linux.
+	From netip.Addr
 }
 
 // datagrams is how many a run has.
@@ -177,6 +184,9 @@ func newPort(cfg Config) *Port {
 	if cfg.Clock == nil {
 		start := time.Now()
 		cfg.Clock = func() time.Duration { return time.Since(start) }
+	}
+	if at := cfg.ReceiveAt; at != nil {
+		cfg.Receive = func(b []byte, from netip.AddrPort, arrived time.Duration) { at(b, from, netip.Addr{}, arrived) }
 	}
 	if cfg.Receive == nil {
 		cfg.Receive = func([]byte, netip.AddrPort, time.Duration) {}
