@@ -151,7 +151,7 @@ func (c *stream) write() {
 
 func (c *stream) writeChunk(chunk *chunk) error {
 	// A TLS record for each message: coturn's client takes what a record has for one.
-	_, records := c.Conn.(*tls.Conn)
+	_, records := c.Conn.(interface{ ConnectionState() tls.ConnectionState })
 	for rest := chunk.b[:chunk.n]; len(rest) > 0; {
 		n := len(rest)
 		if records {

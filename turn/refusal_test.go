@@ -345,7 +345,7 @@ func testEvenPort(t *testing.T, w way) {
 
 // rawClient sends single requests, for what Pion's client wouldn't.
 type rawClient struct {
-	t              *testing.T
+	t              testing.TB
 	conn           net.Conn
 	name, password string
 	nonce          string
