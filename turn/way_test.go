@@ -1,6 +1,7 @@
 package turn
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -46,7 +47,6 @@ type fakeSFU struct {
 	port   uint16
 	relays map[netip.AddrPort]*attachment
 	refuse int // so many more
-	mute   bool
 }
 
 type attachment struct {
@@ -72,11 +72,7 @@ func (f *fakeSFU) inside(relay netip.AddrPort, deliver func(netip.AddrPort, udp.
 	}
 	a := &attachment{deliver: deliver}
 	f.relays[relay] = a
-	send := func(b []byte, to netip.AddrPort) {
-		if !f.mute {
-			a.toClient(to, udp.Run{Buffer: b})
-		}
-	}
+	send := func(b []byte, to netip.AddrPort) { a.toClient(to, udp.Run{Buffer: b}) }
 	detach := func() {
 		a.mu.Lock()
 		a.gone = true
@@ -156,4 +152,13 @@ func (w way) all(t *testing.T, c Config, peers ...netip.AddrPort) (*Server, map[
 	return s, map[string]netip.AddrPort{
 		"udp": s.UDPAddrs()[0], "tcp": s.StreamAddrs()[0], "tls": s.StreamAddrs()[1],
 	}, &tls.Config{RootCAs: roots}
+}
+
+// numberedRun is n datagrams of a size, each filled with its number.
+func numberedRun(n, size int) udp.Run {
+	run := udp.Run{Size: size}
+	for i := range n {
+		run.Buffer = append(run.Buffer, bytes.Repeat([]byte{byte(i)}, size)...)
+	}
+	return run
 }
