@@ -22,7 +22,8 @@ type Stats struct {
 	ForbiddenPeers, Strangers uint64
 	// OverBandwidth counts packets dropped because their user is over the limit.
 	OverBandwidth uint64
-	// Congested counts packets dropped because their client, on a connection, takes them in too slowly.
+	// Congested counts those of PacketsDown that were dropped after all because their client, on a
+	// connection, takes them in too slowly.
 	Congested uint64
 	// Limited counts messages other than data that were dropped, or on a connection with an allocation
 	// delayed, because their sender sent too many. Garbage counts messages dropped because they aren't
