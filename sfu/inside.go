@@ -57,10 +57,11 @@ type question struct {
 // the call. detach ends both, and waits for calls of deliver in progress. An address that is taken is an error.
 func (s *Server) Inside(relay netip.AddrPort, deliver func(from netip.AddrPort, run udp.Run)) (send func(b []byte, to netip.AddrPort), detach func(), err error) {
 	m := s.mux
+	relay = unmapped(relay)
 	i := &inside{mux: m, address: relay, receiver: deliver}
 	m.insides.mu.Lock()
 	defer m.insides.mu.Unlock()
-	if m.insides.by[relay] != nil {
+	if m.insides.by[relay] != nil || m.at(relay) != nil {
 		return nil, nil, errors.New("sfu: the relay's address is taken")
 	}
 	if m.insides.by == nil {

@@ -6,12 +6,15 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"anytime/sfu/udp"
 )
 
 // Config says where to listen, whom to believe and which addresses may be reached.
 type Config struct {
 	// UDP and TCP are the addresses to listen on, "host:port". An empty host is every address
-	// of this machine, both IPv4 and IPv6; replies leave from the address that was asked.
+	// of this machine, both IPv4 and IPv6; replies leave from the address that was asked (over
+	// UDP on Linux only: elsewhere from the one that the system chooses).
 	// Port 0 picks a free one (tests). Empty lists: no such listener.
 	UDP, TCP []string
 	// TLS are listeners whose connections carry TURN once accepted: from tls.Listen, or from
@@ -33,6 +36,18 @@ type Config struct {
 	// needed where the announced address is that of a NAT in front of this machine which
 	// doesn't lead back to it. nil: to the peer's own address.
 	Route func(peer netip.AddrPort) netip.AddrPort
+	// Inside opens a way into the SFU in this process for a relay: packets that the SFU sends to the
+	// relay's address are given to deliver (a run of datagrams from one SFU address, all to this relay;
+	// the buffer is the caller's again afterwards; called on any goroutine, never blocks), send hands a
+	// client's packet to the SFU as if it had come from the relay's address to the SFU's address `to`,
+	// one of Peers (b may be changed during the call; on the caller's goroutine, which it must not
+	// hold up), detach ends it and returns once deliver isn't running any more. A send that was under
+	// way may still come after detach, and does nothing then. An error makes the relay try another
+	// port. deliver takes what comes from one of Peers, or from where Route leads.
+	//
+	// Relays have no socket then: their addresses are numbers, of ports 49152 to 65535, and there is
+	// nothing else that a relay could reach. nil: a socket for each relay.
+	Inside func(relay netip.AddrPort, deliver func(from netip.AddrPort, run udp.Run)) (send func(b []byte, to netip.AddrPort), detach func(), err error)
 	// RelayIPs are announced as the relays' addresses: the first IPv4 one for IPv4 relays, the
 	// first IPv6 one for IPv6 relays. Relays bind to them where they are this machine's own,
 	// and to every address where they aren't. A family without one: the first among the
@@ -57,8 +72,10 @@ type Limits struct {
 	// Bandwidth is what a user may relay, in bytes per second each way, over all their
 	// allocations. 0 is 4 MB. Packets over it are dropped and counted.
 	Bandwidth int
-	// Requests is the rate, per second and address, of messages from senders without an
-	// allocation; a burst of four seconds' worth is let through. 0 is 50.
+	// Requests is the rate, per second, of messages that aren't data: of senders without an
+	// allocation for each address, with one for each user. A burst of four seconds' worth is let
+	// through. Over UDP what is beyond is dropped. A connection with an allocation is read no faster,
+	// one without is closed. 0 is 50.
 	Requests int
 	// Connections over TCP and TLS at one time: in total (0 is 4096) and per address (256).
 	Connections, ConnectionsPerAddress int
@@ -74,7 +91,7 @@ type Limits struct {
 }
 
 // maxChannels bounds the channels of one allocation. A client binds one for each address of the
-// SFU; Pion looks through all of them for every packet.
+// SFU; each packet looks through them.
 const maxChannels = 64
 
 // never stands for a limit that is off.

@@ -36,8 +36,10 @@ func uclient(t *testing.T, args ...string) (sent, received int, output string) {
 
 // Another implementation's client agrees with what we serve: channels and send indications, over
 // each transport, several clients at once.
-func TestCoturnClient(t *testing.T) {
-	peer := echo(t, "127.0.0.1:0")
+func TestCoturnClient(t *testing.T) { eachWay(t, testCoturnClient) }
+
+func testCoturnClient(t *testing.T, w way) {
+	peer := w.echo(t, "127.0.0.1:0")
 	name, password := Credentials(testSecret, "ac_1:dv_1", time.Now(), time.Minute)
 	for _, test := range []struct {
 		name, network string
@@ -51,7 +53,7 @@ func TestCoturnClient(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s, at, _ := all(t, Config{}, peer)
+			s, at, _ := w.all(t, Config{}, peer)
 			sent, received, output := uclient(t, append(test.flags, "-c", "-n", "20", "-m", "3", "-l", "170", "-z", "5",
 				"-u", name, "-w", password, "-p", fmt.Sprint(at[test.network].Port()),
 				"-e", "127.0.0.1", "-r", fmt.Sprint(peer.Port()), "127.0.0.1")...)
@@ -65,8 +67,10 @@ func TestCoturnClient(t *testing.T) {
 	}
 }
 
-func TestCoturnClientIsRefused(t *testing.T) {
-	peer := echo(t, "127.0.0.1:0")
+func TestCoturnClientIsRefused(t *testing.T) { eachWay(t, testCoturnClientIsRefused) }
+
+func testCoturnClientIsRefused(t *testing.T, w way) {
+	peer := w.echo(t, "127.0.0.1:0")
 	name, password := Credentials(testSecret, "ac_1:dv_1", time.Now(), time.Minute)
 	oldName, oldPassword := Credentials(testSecret, "ac_1:dv_1", time.Now(), -time.Minute)
 	for _, test := range []struct {
@@ -82,7 +86,7 @@ func TestCoturnClientIsRefused(t *testing.T) {
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			t.Parallel()
-			s, at, _ := all(t, Config{Limits: test.limits}, peer)
+			s, at, _ := w.all(t, Config{Limits: test.limits}, peer)
 			_, received, output := uclient(t, "-c", "-t", "-n", "3", "-m", "2",
 				"-u", test.name, "-w", test.password, "-p", fmt.Sprint(at["tcp"].Port()),
 				"-e", test.peer, "-r", fmt.Sprint(peer.Port()), "127.0.0.1")
@@ -97,10 +101,12 @@ func TestCoturnClientIsRefused(t *testing.T) {
 }
 
 // With -W the client makes credentials itself, from the shared secret: ours have the common form.
-func TestCoturnMakesTheSameCredentials(t *testing.T) {
+func TestCoturnMakesTheSameCredentials(t *testing.T) { eachWay(t, testCoturnMakesTheSameCredentials) }
+
+func testCoturnMakesTheSameCredentials(t *testing.T, w way) {
 	t.Parallel()
-	peer := echo(t, "127.0.0.1:0")
-	_, at, _ := all(t, Config{}, peer)
+	peer := w.echo(t, "127.0.0.1:0")
+	_, at, _ := w.all(t, Config{}, peer)
 	sent, received, output := uclient(t, "-c", "-n", "5", "-W", testSecret, "-u", "ac_1", "-p", fmt.Sprint(at["udp"].Port()),
 		"-e", "127.0.0.1", "-r", fmt.Sprint(peer.Port()), "127.0.0.1")
 	if sent != 5 || received != 5 {

@@ -13,9 +13,6 @@ const (
 	// maxMessage is the longest message taken from a client, in bytes. Pion's buffer is one
 	// byte longer, and what fills that is taken for cut off. Media packets have at most 1500.
 	maxMessage = 1599
-	// minMessage is the shortest that Pion's reader of streams can tell. A channel message
-	// below it would carry fewer than five bytes, which nothing in WebRTC is.
-	minMessage = 9
 )
 
 var (
@@ -60,12 +57,6 @@ func messageSize(b []byte) (size int, more bool, err error) {
 		return 0, false, errTooLong
 	}
 	return size, false, nil
-}
-
-// mistakable reports whether Pion's reader of streams would take channel data for a STUN message:
-// it looks for the cookie alone. No packet of WebRTC begins like that.
-func mistakable(b []byte) bool {
-	return len(b) >= stunHeader && binary.BigEndian.Uint32(b[4:]) == magicCookie
 }
 
 // kind is what a message is, as far as its first bytes tell.

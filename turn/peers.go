@@ -11,7 +11,7 @@ type peers struct {
 	announced []netip.AddrPort                  // sorted, as Config.Peers gave them
 	ips       map[netip.Addr]bool               // announced
 	to        map[netip.AddrPort]netip.AddrPort // announced → where packets go
-	from      map[netip.AddrPort]*net.UDPAddr   // where packets come from → announced
+	from      map[netip.AddrPort]netip.AddrPort // where packets come from → announced
 }
 
 // usable returns the addresses that packets can be sent to, without doubles, sorted.
@@ -37,7 +37,7 @@ func newPeers(list []netip.AddrPort, route func(netip.AddrPort) netip.AddrPort) 
 		announced: list,
 		ips:       make(map[netip.Addr]bool),
 		to:        make(map[netip.AddrPort]netip.AddrPort),
-		from:      make(map[netip.AddrPort]*net.UDPAddr),
+		from:      make(map[netip.AddrPort]netip.AddrPort),
 	}
 	for _, a := range list {
 		real := a
@@ -46,13 +46,13 @@ func newPeers(list []netip.AddrPort, route func(netip.AddrPort) netip.AddrPort) 
 		}
 		p.ips[a.Addr()] = true
 		p.to[a] = real
-		p.from[a] = net.UDPAddrFromAddrPort(a)
+		p.from[a] = a
 	}
 	// What another address leads to is seen under the announced one, unless it is announced
 	// itself, or an earlier one leads there too.
 	for _, a := range list {
-		if real := p.to[a]; p.from[real] == nil {
-			p.from[real] = p.from[a]
+		if _, known := p.from[p.to[a]]; !known {
+			p.from[p.to[a]] = a
 		}
 	}
 	return p

@@ -4,8 +4,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // quota counts allocations per user, per address and in total, and holds each user's buckets.
@@ -13,6 +11,7 @@ import (
 type quota struct {
 	perUser   int
 	bandwidth int
+	requests  int
 
 	mu      sync.Mutex
 	address *counted
@@ -23,13 +22,16 @@ type quota struct {
 type user struct {
 	allocations int
 	idle        time.Time // since when there is no allocation
-	up, down    *rate.Limiter
+
+	up, down *bucket // bytes
+	requests *bucket // with an allocation
 }
 
 func newQuota(l Limits) *quota {
 	return &quota{
 		perUser:   l.AllocationsPerUser,
 		bandwidth: l.Bandwidth,
+		requests:  l.Requests,
 		address:   newCounted(l.Allocations, l.AllocationsPerAddress),
 		users:     make(map[string]*user),
 	}
@@ -59,8 +61,9 @@ func (q *quota) acquire(c client) (*user, bool) {
 		// Half a second's worth may pass at once, and at least what one keyframe takes.
 		burst := max(q.bandwidth/2, 64<<10)
 		u = &user{
-			up:   rate.NewLimiter(rate.Limit(q.bandwidth), burst),
-			down: rate.NewLimiter(rate.Limit(q.bandwidth), burst),
+			up:       newBucket(q.bandwidth, burst),
+			down:     newBucket(q.bandwidth, burst),
+			requests: newBucket(q.requests, 4*q.requests),
 		}
 		q.users[c.identity] = u
 	}

@@ -7,14 +7,16 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	pion "github.com/pion/turn/v5"
+
+	"anytime/sfu/udp"
 )
 
 var (
 	errClosed     = errors.New("the server is closing")
+	errGone       = errors.New("the client has gone")
 	errQuota      = errors.New("over the quota of allocations")
 	errNotOffered = errors.New("only UDP relays are offered")
 	errNoEvenPort = errors.New("found no even port")
@@ -24,6 +26,8 @@ var (
 // entrance is the listener that a client came in by. It is told of the client's relay, so that
 // it lets the client's packets through.
 type entrance interface {
+	// outlet leads back to the client, or is nil if that is gone.
+	outlet(from netip.AddrPort) outlet
 	opened(from netip.AddrPort, r *relay)
 	closed(from netip.AddrPort, r *relay)
 }
@@ -52,35 +56,6 @@ func (g generator) AllocatePacketConn(c pion.AllocateListenerConfig) (net.Packet
 	return r, net.UDPAddrFromAddrPort(r.announced), nil
 }
 
-// evenPort answers Pion's probe for an even port, which goes before an allocation that asks for one:
-// Pion closes the socket and asks for its port again, for the client. WebRTC has no use for a pair
-// of ports, but other clients may ask.
-func (s *Server) evenPort(v4 bool) (net.PacketConn, net.Addr, error) {
-	set := s.peers.Load()
-	ip := relayIP(s.relayIPs, set.announced, v4)
-	if !ip.IsValid() {
-		return nil, nil, errNoFamily
-	}
-	port := 0
-	for range 16 {
-		conn, err := listenRelay(ip, set, port)
-		if err != nil && port == 0 {
-			return nil, nil, err
-		}
-		if err != nil { // the neighbour is taken
-			port = 0
-			continue
-		}
-		port = int(addrPort(conn.LocalAddr()).Port())
-		if port%2 == 0 {
-			return conn, &net.UDPAddr{IP: ip.AsSlice(), Port: port}, nil
-		}
-		conn.Close()
-		port--
-	}
-	return nil, nil, errNoEvenPort
-}
-
 // AllocateListener and AllocateConn would be TCP relays (RFC 6062).
 func (generator) AllocateListener(pion.AllocateListenerConfig) (net.Listener, net.Addr, error) {
 	return nil, nil, errNotOffered
@@ -88,20 +63,29 @@ func (generator) AllocateListener(pion.AllocateListenerConfig) (net.Listener, ne
 
 func (generator) AllocateConn(pion.AllocateConnConfig) (net.Conn, error) { return nil, errNotOffered }
 
-// relay is the socket of one allocation: a net.PacketConn on which only the SFU's addresses
-// exist.
+// relay is one allocation's way to the SFU, and only there: inside this process, or by a socket on which only the SFU's
+// addresses exist. It is the net.PacketConn that Pion takes for the relay's socket, though packets of media don't come by
+// there (forward.go).
 type relay struct {
-	*net.UDPConn
 	s         *Server
 	in        entrance
 	who       client
 	user      *user
 	announced netip.AddrPort
-	age       *time.Timer
-	channels  atomic.Int32
+	back      outlet
+	bindings  atomic.Pointer[bindings]
 
+	conn   *net.UDPConn                        // nil with Config.Inside
+	inward func(b []byte, peer netip.AddrPort) // of Config.Inside
+
+	age     *time.Timer
 	closing sync.Once
 	reader  sync.Once
+	done    chan struct{} // closed by Close
+
+	mu     sync.Mutex // of what follows, and of changes to bindings
+	ended  bool
+	detach func() // of Config.Inside
 }
 
 // newRelay makes a relay for a client. A port of 0 is any; another one comes from a client who asked
@@ -112,135 +96,223 @@ func (s *Server) newRelay(in entrance, who client, v4 bool, port int) (*relay, e
 	if !ip.IsValid() || !set.has(v4) {
 		return nil, errNoFamily
 	}
+	back := in.outlet(who.from)
+	if back == nil {
+		return nil, errGone
+	}
 	u, ok := s.quota.acquire(who)
 	if !ok {
 		s.stats.overQuota.Add(1)
 		return nil, errQuota
 	}
-	conn, err := listenRelay(ip, set, port)
+	r := &relay{s: s, in: in, who: who, user: u, back: back, done: make(chan struct{})}
+	err := error(nil)
+	if s.inside != nil {
+		err = r.attach(ip, port)
+	} else {
+		err = r.bind(ip, set, port)
+	}
+	if err == nil {
+		err = r.begin()
+	}
 	if err != nil {
-		s.quota.release(who, s.now())
+		r.Close()
 		return nil, err
 	}
-	_ = conn.SetReadBuffer(1 << 20) // room for a keyframe; the system may grant less
-	r := &relay{UDPConn: conn, s: s, in: in, who: who, user: u}
-	r.announced = netip.AddrPortFrom(ip, addrPort(conn.LocalAddr()).Port())
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		conn.Close()
-		s.quota.release(who, s.now())
-		return nil, errClosed
-	}
-	s.relays[r.announced] = r
-	s.readers.Add(1)
-	r.age = time.AfterFunc(s.limits.AllocationAge, func() { r.Close() })
-	in.opened(who.from, r)
 	s.stats.made.Add(1)
 	s.log.Debug("TURN allocation", "user", who.identity, "from", who.from, "relay", r.announced)
 	return r, nil
 }
 
-// listenRelay binds to the announced address. Where that isn't this machine's own, or where
-// loopback is to be reached from another address, it leaves the choice to the system.
-func listenRelay(ip netip.Addr, set *peers, port int) (*net.UDPConn, error) {
-	network, every := "udp6", netip.IPv6Unspecified()
-	if ip.Is4() {
-		network, every = "udp4", netip.IPv4Unspecified()
+// bind opens the relay's socket.
+func (r *relay) bind(ip netip.Addr, set *peers, port int) error {
+	conn, err := listenRelay(ip, set, port)
+	if err != nil {
+		return err
 	}
-	if ip.IsLoopback() || !set.loopback(ip.Is4()) {
-		conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, uint16(port))))
-		if !errors.Is(err, syscall.EADDRNOTAVAIL) {
-			return conn, err
-		}
-	}
-	return net.ListenUDP(network, net.UDPAddrFromAddrPort(netip.AddrPortFrom(every, uint16(port))))
+	_ = conn.SetReadBuffer(1 << 20) // room for a keyframe; the system may grant less
+	r.conn = conn
+	r.announced = netip.AddrPortFrom(ip, addrPort(conn.LocalAddr()).Port())
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	r.s.relays[r.announced] = r
+	return nil
 }
 
-// ReadFrom returns the next packet that one of the SFU's addresses sent and the user's bucket
-// has room for.
-func (r *relay) ReadFrom(p []byte) (int, net.Addr, error) {
-	for {
-		n, from, err := r.UDPConn.ReadFromUDPAddrPort(p)
-		if err != nil {
-			if r.s.retry(err) {
-				continue
-			}
-			r.reader.Do(r.s.readers.Done)
-			return 0, nil, err
+// attach takes an address and opens the way into the SFU under it. Where the SFU refuses one, because it already knows a
+// client there, another one may do.
+func (r *relay) attach(ip netip.Addr, port int) error {
+	var err error
+	for range portsTried {
+		r.s.mu.Lock()
+		taken := r.s.reserve(r, ip, port)
+		r.s.mu.Unlock()
+		if taken != nil {
+			return errors.Join(taken, err)
 		}
-		peer := r.s.peers.Load().from[plain(from)]
+		var detach func()
+		if r.inward, detach, err = r.s.inside(r.announced, r.deliver); err == nil {
+			return r.attached(detach)
+		}
+		r.release()
+		if port != 0 {
+			break
+		}
+	}
+	return err
+}
+
+// attached keeps what ends the attachment, unless the relay has been ended meanwhile.
+func (r *relay) attached(detach func()) error {
+	r.mu.Lock()
+	ended := r.ended
+	if !ended {
+		r.detach = detach
+	}
+	r.mu.Unlock()
+	if ended {
+		detach()
+		return errClosed
+	}
+	return nil
+}
+
+// begin lets the client's packets in.
+func (r *relay) begin() error {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.mu.Lock()
+	ended := r.ended
+	r.mu.Unlock()
+	if s.closing || ended {
+		return errClosed
+	}
+	s.readers.Add(1)
+	r.age = time.AfterFunc(s.limits.AllocationAge, func() { r.Close() })
+	r.in.opened(r.who.from, r)
+	return nil
+}
+
+// release gives the address back.
+func (r *relay) release() {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	if r.s.relays[r.announced] == r {
+		delete(r.s.relays, r.announced)
+	}
+}
+
+// ReadFrom implements net.PacketConn. Nothing ever comes to Pion this way: it returns when the relay has ended, and until
+// then forwards what comes to the relay's socket, if it has one.
+func (r *relay) ReadFrom(p []byte) (int, net.Addr, error) {
+	defer r.reader.Do(r.s.readers.Done)
+	if r.conn == nil {
+		<-r.done
+		return 0, nil, net.ErrClosed
+	}
+	for {
+		n, from, err := r.conn.ReadFromUDPAddrPort(p)
 		switch {
-		case peer == nil:
-			r.s.stats.strangers.Add(1)
+		case err != nil:
+			if !r.s.retry(err) {
+				return 0, nil, err
+			}
 		case n == len(p): // cut off
 			r.s.stats.garbage.Add(1)
-		case !r.user.down.AllowN(r.s.now(), n):
-			r.s.stats.overBandwidth.Add(1)
 		default:
-			r.s.stats.packetsDown.Add(1)
-			r.s.stats.bytesDown.Add(uint64(n))
-			return n, peer, nil
+			r.deliver(from, udp.Run{Buffer: p[:n]})
 		}
 	}
 }
 
-// WriteTo sends a packet to one of the SFU's addresses. A packet to anywhere else, or over the
-// user's limit, is dropped as if it were lost on the way.
+// WriteTo implements net.PacketConn: what Pion took from an indication that forward.go left to it.
 func (r *relay) WriteTo(p []byte, to net.Addr) (int, error) {
-	peer, ok := r.s.peers.Load().to[plain(addrPort(to))]
-	if !ok {
-		r.s.stats.forbidden.Add(1)
-		return len(p), nil
-	}
-	if !r.user.up.AllowN(r.s.now(), len(p)) {
-		r.s.stats.overBandwidth.Add(1)
-		return len(p), nil
-	}
-	if _, err := r.UDPConn.WriteToUDPAddrPort(p, peer); err != nil {
-		r.s.stats.writing.Add(1)
-		return len(p), nil
-	}
-	r.s.stats.packetsUp.Add(1)
-	r.s.stats.bytesUp.Add(uint64(len(p)))
+	r.toPeer(p, plain(addrPort(to)), r.s.clock())
 	return len(p), nil
 }
 
-// Close ends the allocation: Pion's reader of the socket then forgets it.
+// LocalAddr implements net.PacketConn.
+func (r *relay) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(r.announced) }
+
+// SetDeadline, SetReadDeadline and SetWriteDeadline implement net.PacketConn. Pion doesn't use them.
+func (r *relay) SetDeadline(time.Time) error      { return nil }
+func (r *relay) SetReadDeadline(time.Time) error  { return nil }
+func (r *relay) SetWriteDeadline(time.Time) error { return nil }
+
+// Close ends the allocation, and returns once nothing is delivered any more: Pion's reader then forgets it.
 func (r *relay) Close() error {
 	var err error
 	r.closing.Do(func() {
-		err = r.UDPConn.Close()
+		r.in.closed(r.who.from, r)
+		r.mu.Lock()
+		r.ended = true
+		detach := r.detach
+		r.mu.Unlock()
+		if detach != nil {
+			detach()
+		}
+		if r.conn != nil {
+			err = r.conn.Close()
+		}
+		close(r.done)
+		r.release() // not before: the address would be another's
 		r.s.mu.Lock()
-		delete(r.s.relays, r.announced)
 		if r.age != nil {
 			r.age.Stop()
 		}
 		r.s.mu.Unlock()
-		r.in.closed(r.who.from, r)
 		r.s.quota.release(r.who, r.s.now())
 		r.s.log.Debug("TURN allocation ended", "user", r.who.identity, "from", r.who.from, "relay", r.announced)
 	})
 	return err
 }
 
-// channelBound and channelEnded are Pion's notices. A permission is by IP address, so a channel's
+// channelBound, channelEnded, permitted and permissionEnded are Pion's notices. A permission is by IP address, so a channel's
 // port may still be wrong; and the number of channels is bounded here.
-func (s *Server) channelBound(_, _ net.Addr, _, _, _ string, relayed, peer net.Addr, _ uint16) {
-	if _, ok := s.peers.Load().to[plain(addrPort(peer))]; !ok {
+func (s *Server) channelBound(_, _ net.Addr, _, userID, _ string, relayed, peer net.Addr, number uint16) {
+	to := plain(addrPort(peer))
+	if _, ok := s.peers.Load().to[to]; !ok {
 		s.stats.forbidden.Add(1)
 	}
-	if r := s.relayAt(relayed); r != nil && r.channels.Add(1) > maxChannels {
+	r := s.relayAt(relayed, userID)
+	// Pion takes any number. What isn't one would be taken for something else than ChannelData, by the client and by us.
+	if r == nil || number>>14 != 0b01 {
+		return
+	}
+	if r.change(func(t *bindings) *bindings { return t.withChannel(number, to) }) > maxChannels {
 		s.log.Debug("TURN allocation ended: too many channels", "user", r.who.identity)
 		r.Close()
 	}
 }
 
-func (s *Server) channelEnded(_, _ net.Addr, _, _, _ string, relayed, _ net.Addr, _ uint16) {
-	if r := s.relayAt(relayed); r != nil {
-		r.channels.Add(-1)
+func (s *Server) channelEnded(_, _ net.Addr, _, userID, _ string, relayed, _ net.Addr, number uint16) {
+	if r := s.relayAt(relayed, userID); r != nil {
+		r.change(func(t *bindings) *bindings { return t.withoutChannel(number) })
 	}
+}
+
+func (s *Server) permitted(_, _ net.Addr, _, userID, _ string, relayed net.Addr, peer net.IP) {
+	ip, ok := netip.AddrFromSlice(peer)
+	if r := s.relayAt(relayed, userID); ok && r != nil {
+		r.change(func(t *bindings) *bindings { return t.withPermission(ip.Unmap()) })
+	}
+}
+
+func (s *Server) permissionEnded(_, _ net.Addr, _, userID, _ string, relayed net.Addr, peer net.IP) {
+	ip, ok := netip.AddrFromSlice(peer)
+	if r := s.relayAt(relayed, userID); ok && r != nil {
+		r.change(func(t *bindings) *bindings { return t.withoutPermission(ip.Unmap()) })
+	}
+}
+
+// change replaces the bindings and returns how many channels there are.
+func (r *relay) change(to func(*bindings) *bindings) (channels int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := to(r.bindings.Load())
+	r.bindings.Store(next)
+	return len(next.channels)
 }
 
 // Relays reports whether packets from an address are those of a relay that a client holds, as the SFU sees them: relays send
@@ -260,6 +332,9 @@ func (s *Server) Relays(from netip.AddrPort) bool {
 	if s.relays[from] != nil {
 		return true
 	}
+	if s.inside != nil { // where the SFU sees the announced address itself
+		return false
+	}
 	for announced := range s.relays {
 		if announced.Port() == from.Port() && announced.Addr().Is4() == from.Addr().Is4() {
 			return true
@@ -268,8 +343,12 @@ func (s *Server) Relays(from netip.AddrPort) bool {
 	return false
 }
 
-func (s *Server) relayAt(announced net.Addr) *relay {
+// relayAt returns the relay that Pion means. An address may be another's by the time that Pion tells of its last holder.
+func (s *Server) relayAt(announced net.Addr, userID string) *relay {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.relays[addrPort(announced)]
+	if r := s.relays[addrPort(announced)]; r != nil && r.who.userID() == userID {
+		return r
+	}
+	return nil
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/pion/stun/v4"
 	pion "github.com/pion/turn/v5"
+
+	"anytime/sfu/udp"
 )
 
 // Server is a running TURN server.
@@ -23,6 +25,8 @@ type Server struct {
 	relayIPs                []netip.Addr
 	log                     *slog.Logger
 	now                     func() time.Time
+	started                 time.Time
+	inside                  func(netip.AddrPort, func(netip.AddrPort, udp.Run)) (func([]byte, netip.AddrPort), func(), error) // may be nil
 
 	gate  gate
 	quota *quota
@@ -30,7 +34,8 @@ type Server struct {
 	stats counters
 
 	pion    *pion.Server
-	udp     []*datagrams
+	ports   []*udp.Port
+	udp     []*datagrams // one or two for each of ports
 	streams []*streams
 
 	mu      sync.Mutex
@@ -61,6 +66,8 @@ func New(c Config) (*Server, error) {
 		relayIPs: c.RelayIPs,
 		log:      cmp.Or(c.Log, slog.Default()),
 		now:      time.Now,
+		started:  time.Now(),
+		inside:   c.Inside,
 		gate: gate{
 			requests: newAdmission(limits.Requests, addressesKept),
 			conns:    newCounted(limits.Connections, limits.ConnectionsPerAddress),
@@ -83,9 +90,7 @@ func New(c Config) (*Server, error) {
 	}
 	listeners = append(listeners, c.TLS...)
 	for _, address := range c.UDP {
-		opened, err := s.listenUDP(address)
-		s.udp = append(s.udp, opened...)
-		if err != nil {
+		if err := s.listenUDP(address); err != nil {
 			s.closeSockets(listeners)
 			return nil, fmt.Errorf("TURN over UDP: %w", err)
 		}
@@ -119,8 +124,10 @@ func (s *Server) start() error {
 					s.stats.refusedCredentials.Add(1)
 				}
 			},
-			OnChannelCreated: s.channelBound,
-			OnChannelDeleted: s.channelEnded,
+			OnChannelCreated:    s.channelBound,
+			OnChannelDeleted:    s.channelEnded,
+			OnPermissionCreated: s.permitted,
+			OnPermissionDeleted: s.permissionEnded,
 		},
 		InboundMTU:    maxMessage + 1,
 		LoggerFactory: pionLog{s.log},
@@ -152,12 +159,25 @@ func (s *Server) start() error {
 	return nil
 }
 
-// UDPAddrs returns the addresses listened on; an empty host in the configuration yields one for
-// IPv4 and one for IPv6.
+// clock is the time since the server started, which every bucket counts by.
+func (s *Server) clock() time.Duration { return time.Since(s.started) }
+
+// goReader starts a goroutine that Close waits for, unless the server is closing.
+func (s *Server) goReader(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.readers.Go(f)
+	return true
+}
+
+// UDPAddrs returns the addresses listened on; an empty host in the configuration yields one, "[::]", for both families.
 func (s *Server) UDPAddrs() []netip.AddrPort {
 	var addrs []netip.AddrPort
-	for _, d := range s.udp {
-		addrs = append(addrs, addrPort(d.UDPConn.LocalAddr()))
+	for _, p := range s.ports {
+		addrs = append(addrs, p.Addr())
 	}
 	return addrs
 }
@@ -210,7 +230,8 @@ func (s *Server) Close() error {
 	s.mu.Unlock()
 
 	close(s.stop)
-	err := s.pion.Close()
+	err := s.closePorts()
+	err = errors.Join(err, s.pion.Close())
 	for _, c := range conns {
 		c.abort()
 	}
@@ -240,9 +261,15 @@ func (s *Server) Close() error {
 // closeSockets undoes what New has opened so far.
 func (s *Server) closeSockets(listeners []net.Listener) {
 	closeAll(listeners)
-	for _, d := range s.udp {
-		d.UDPConn.Close()
+	_ = s.closePorts()
+}
+
+func (s *Server) closePorts() error {
+	var err error
+	for _, p := range s.ports {
+		err = errors.Join(err, p.Close())
 	}
+	return err
 }
 
 func closeAll(listeners []net.Listener) {

@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
-	"log/slog"
 	"math/big"
 	"net"
 	"net/netip"
@@ -25,49 +24,6 @@ import (
 const testSecret = "only for tests"
 
 var loopback4 = netip.MustParseAddr("127.0.0.1")
-
-// echo stands for the SFU: a UDP socket that answers each packet with itself.
-func echo(t *testing.T, address string) netip.AddrPort {
-	t.Helper()
-	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(address)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		b := make([]byte, 2000)
-		for {
-			n, from, err := conn.ReadFromUDPAddrPort(b)
-			if err != nil {
-				return
-			}
-			conn.WriteToUDPAddrPort(b[:n], from)
-		}
-	}()
-	t.Cleanup(func() { conn.Close(); <-done })
-	return addrPort(conn.LocalAddr())
-}
-
-// serve starts a server on loopback whose only peers are the given ones.
-func serve(t *testing.T, c Config, peers ...netip.AddrPort) *Server {
-	t.Helper()
-	c.Secret = testSecret
-	c.Peers = func() []netip.AddrPort { return peers }
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	s, err := New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error("Close:", err)
-		}
-	})
-	return s
-}
 
 // noGoroutineLeft fails the test if a goroutine of this package or of Pion's server is running
 // once everything that the test cleans up has been closed. Call it first.
@@ -221,25 +177,12 @@ func selfSigned(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, pool
 }
 
-// all starts a server with every kind of listener and returns the address of each.
-func all(t *testing.T, c Config, peers ...netip.AddrPort) (*Server, map[string]netip.AddrPort, *tls.Config) {
-	t.Helper()
-	cert, roots := selfSigned(t)
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.UDP, c.TCP, c.TLS = []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}, []net.Listener{l}
-	s := serve(t, c, peers...)
-	return s, map[string]netip.AddrPort{
-		"udp": s.UDPAddrs()[0], "tcp": s.StreamAddrs()[0], "tls": s.StreamAddrs()[1],
-	}, &tls.Config{RootCAs: roots}
-}
+func TestRelayOverEachTransport(t *testing.T) { eachWay(t, testRelayOverEachTransport) }
 
-func TestRelayOverEachTransport(t *testing.T) {
+func testRelayOverEachTransport(t *testing.T, w way) {
 	noGoroutineLeft(t)
-	peer := echo(t, "127.0.0.1:0")
-	s, at, clientTLS := all(t, Config{Software: "test"}, peer)
+	peer := w.echo(t, "127.0.0.1:0")
+	s, at, clientTLS := w.all(t, Config{Software: "test"}, peer)
 	for _, network := range []string{"udp", "tcp", "tls"} {
 		t.Run(network, func(t *testing.T) {
 			before := s.Stats()
@@ -274,9 +217,11 @@ func TestRelayOverEachTransport(t *testing.T) {
 	}
 }
 
-func TestBindingTellsTheClientsAddress(t *testing.T) {
-	peer := echo(t, "127.0.0.1:0")
-	_, at, clientTLS := all(t, Config{Software: "anytime test"}, peer)
+func TestBindingTellsTheClientsAddress(t *testing.T) { eachWay(t, testBindingTellsTheClientsAddress) }
+
+func testBindingTellsTheClientsAddress(t *testing.T, w way) {
+	peer := w.echo(t, "127.0.0.1:0")
+	_, at, clientTLS := w.all(t, Config{Software: "anytime test"}, peer)
 	for _, network := range []string{"udp", "tcp", "tls"} {
 		conn := dial(t, network, at[network], clientTLS)
 		c := connect(t, conn, at[network], "", "")
@@ -292,9 +237,11 @@ func TestBindingTellsTheClientsAddress(t *testing.T) {
 
 // A wildcard socket answers from the address that was asked, which needn't be the one that the
 // route back would suggest.
-func TestRepliesFromTheAddressAsked(t *testing.T) {
-	peer := echo(t, "127.0.0.1:0")
-	s := serve(t, Config{UDP: []string{":0"}}, peer)
+func TestRepliesFromTheAddressAsked(t *testing.T) { eachWay(t, testRepliesFromTheAddressAsked) }
+
+func testRepliesFromTheAddressAsked(t *testing.T, w way) {
+	peer := w.echo(t, "127.0.0.1:0")
+	s := w.serve(t, Config{UDP: []string{":0"}}, peer)
 	asked := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), s.UDPAddrs()[0].Port())
 	if l, err := net.Listen("tcp", "127.0.0.2:0"); err != nil {
 		t.Skip("no second loopback address here:", err)
@@ -320,13 +267,15 @@ func (c connected) ReadFrom(p []byte) (int, net.Addr, error) {
 	return n, c.RemoteAddr(), err
 }
 
-func TestIPv6(t *testing.T) {
+func TestIPv6(t *testing.T) { eachWay(t, testIPv6) }
+
+func testIPv6(t *testing.T, w way) {
 	if l, err := net.Listen("tcp", "[::1]:0"); err != nil {
 		t.Skip("no IPv6 here:", err)
 	} else {
 		l.Close()
 	}
-	four, six := echo(t, "127.0.0.1:0"), echo(t, "[::1]:0")
+	four, six := w.echo(t, "127.0.0.1:0"), w.echo(t, "[::1]:0")
 	for _, test := range []struct {
 		name  string
 		peers []netip.AddrPort
@@ -336,9 +285,9 @@ func TestIPv6(t *testing.T) {
 		{"the SFU has IPv4 only", []netip.AddrPort{four}, four},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := serve(t, Config{UDP: []string{":0"}, TCP: []string{"[::1]:0"}}, test.peers...)
+			s := w.serve(t, Config{UDP: []string{":0"}, TCP: []string{"[::1]:0"}}, test.peers...)
 			at := map[string]netip.AddrPort{
-				"udp": netip.AddrPortFrom(netip.IPv6Loopback(), s.UDPAddrs()[1].Port()),
+				"udp": netip.AddrPortFrom(netip.IPv6Loopback(), s.UDPAddrs()[0].Port()),
 				"tcp": s.StreamAddrs()[0],
 			}
 			for network, to := range at {

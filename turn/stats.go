@@ -17,13 +17,18 @@ type Stats struct {
 	// OverQuota counts allocations refused because of a limit.
 	OverQuota uint64
 	// ForbiddenPeers counts permissions asked for, channels bound and packets addressed to
-	// what isn't one of our SFU's addresses. Strangers counts packets that came from there.
+	// what isn't one of our SFU's addresses, or is one without a permission. Strangers counts packets
+	// that came from there.
 	ForbiddenPeers, Strangers uint64
 	// OverBandwidth counts packets dropped because their user is over the limit.
 	OverBandwidth uint64
-	// Limited counts messages dropped because their sender, without an allocation, sent too
-	// many. Garbage counts messages dropped because they aren't TURN, or not of a sender
-	// without an allocation; a stream that carries such is closed.
+	// Congested counts those of PacketsDown that were dropped after all because their client, on a
+	// connection, takes them in too slowly.
+	Congested uint64
+	// Limited counts messages other than data that were dropped, or on a connection with an allocation
+	// delayed, because their sender sent too many. Garbage counts messages dropped because they aren't
+	// TURN, or not of a sender without an allocation (a stream that carries such is closed), and
+	// ChannelData on channels that aren't bound.
 	Limited, Garbage uint64
 	// RefusedConnections were over a limit. TimedOutConnections were too slow: no allocation
 	// in time, an unfinished message, a reader that doesn't read, or silent for too long.
@@ -36,7 +41,7 @@ type Stats struct {
 type counters struct {
 	made, bytesUp, packetsUp, bytesDown, packetsDown        atomic.Uint64
 	refusedCredentials, overQuota, forbidden, strangers     atomic.Uint64
-	overBandwidth, limited, garbage                         atomic.Uint64
+	overBandwidth, congested, limited, garbage              atomic.Uint64
 	refusedConnections, timedOut, failedHandshakes, writing atomic.Uint64
 }
 
@@ -44,6 +49,10 @@ type counters struct {
 func (s *Server) Stats() Stats {
 	c := &s.stats
 	allocations, users := s.quota.counts()
+	oversize := uint64(0) // too long to be given to us
+	for _, p := range s.ports {
+		oversize += p.Stats().Oversize
+	}
 	return Stats{
 		Allocations:         allocations,
 		Users:               users,
@@ -58,8 +67,9 @@ func (s *Server) Stats() Stats {
 		ForbiddenPeers:      c.forbidden.Load(),
 		Strangers:           c.strangers.Load(),
 		OverBandwidth:       c.overBandwidth.Load(),
+		Congested:           c.congested.Load(),
 		Limited:             c.limited.Load(),
-		Garbage:             c.garbage.Load(),
+		Garbage:             c.garbage.Load() + oversize,
 		RefusedConnections:  c.refusedConnections.Load(),
 		TimedOutConnections: c.timedOut.Load(),
 		FailedHandshakes:    c.failedHandshakes.Load(),

@@ -44,7 +44,10 @@ func (l *streams) Accept() (net.Conn, error) {
 			abort(conn)
 			continue
 		}
-		c := &stream{Conn: conn, l: l, from: from, in: bufio.NewReaderSize(conn, 4096), since: l.s.now()}
+		c := &stream{
+			Conn: conn, l: l, from: from, in: bufio.NewReaderSize(conn, 4096), since: l.s.now(),
+			out: outbox{wake: make(chan struct{}, 1)}, done: make(chan struct{}),
+		}
 		c.local = l.s.localAs(conn.LocalAddr(), from.Addr().Is4())
 		if !l.s.add(c) {
 			l.s.gate.disconnect(from.Addr())
@@ -70,6 +73,16 @@ func (s *Server) add(c *stream) bool {
 	return true
 }
 
+// outlet is the client's connection.
+func (l *streams) outlet(from netip.AddrPort) outlet {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.by[from]; c != nil {
+		return c
+	}
+	return nil
+}
+
 func (l *streams) opened(from netip.AddrPort, r *relay) { l.hold(from, nil, r) }
 func (l *streams) closed(from netip.AddrPort, r *relay) { l.hold(from, r, nil) }
 
@@ -88,7 +101,7 @@ func (l *streams) hold(from netip.AddrPort, was, is *relay) {
 	}
 }
 
-// stream is one client's connection. One goroutine reads; any may write.
+// stream is one client's connection. One goroutine reads, another one writes.
 type stream struct {
 	net.Conn
 	l     *streams
@@ -102,17 +115,18 @@ type stream struct {
 
 	readBy time.Time // the deadline in force, of the reader
 
-	writing sync.Mutex
-	writeBy time.Time
+	out     outbox
+	writeBy time.Time // the deadline in force, of the writer
 
 	closing, reader sync.Once
+	done            chan struct{} // closed by abort
 }
 
 // LocalAddr implements net.Conn.
 func (c *stream) LocalAddr() net.Addr { return c.local }
 
-// Read returns one whole message, so that Pion's reader of streams has nothing to piece together:
-// that one recurses for each read and takes some lengths for zero.
+// Read returns one whole message that is Pion's, so that its reader of streams has nothing to piece together: that one
+// recurses for each read and takes some lengths for zero. Messages that carry data are forwarded here.
 func (c *stream) Read(p []byte) (int, error) {
 	n, err := c.next(p)
 	if err != nil {
@@ -129,10 +143,17 @@ func (c *stream) next(p []byte) (int, error) {
 			return 0, err
 		}
 		what := kindOf(p[:n])
-		if c.allocated() {
-			if n < minMessage || what == channelData && mistakable(p[:n]) {
-				c.l.s.stats.garbage.Add(1)
+		if r := c.allocation(); r != nil {
+			at := c.l.s.clock()
+			if r.up(what, p[:n], at) {
 				continue
+			}
+			if r.user.requests.take(at, 1) {
+				return n, nil
+			}
+			c.l.s.stats.limited.Add(1)
+			if err := c.await(r.user.requests); err != nil {
+				return 0, err
 			}
 			return n, nil
 		}
@@ -149,10 +170,26 @@ func (c *stream) next(p []byte) (int, error) {
 	}
 }
 
-func (c *stream) allocated() bool {
+func (c *stream) allocation() *relay {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.relay != nil
+	return c.relay
+}
+
+// await reads no further until a user's rate of requests allows the next one: on a stream it wouldn't be sent again.
+func (c *stream) await(requests *bucket) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.done:
+			return net.ErrClosed
+		case <-tick.C:
+			if requests.take(c.l.s.clock(), 1) {
+				return nil
+			}
+		}
+	}
 }
 
 var errLimited = errors.New("too many requests")
@@ -213,29 +250,6 @@ func (c *stream) deadline(begun time.Time) error {
 	return c.Conn.SetReadDeadline(by)
 }
 
-// Write sends a message, all of it or the connection ends: what follows half a message can't be
-// read.
-func (c *stream) Write(p []byte) (int, error) {
-	out := c.l.s.announce(p)
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	patience := c.l.s.limits.Message
-	if by := c.l.s.now().Add(patience); by.Sub(c.writeBy) >= patience/8 {
-		c.writeBy = by
-		if err := c.Conn.SetWriteDeadline(by); err != nil {
-			return 0, err
-		}
-	}
-	if _, err := c.Conn.Write(out); err != nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			c.l.s.stats.timedOut.Add(1)
-		}
-		c.abort()
-		return 0, err
-	}
-	return len(p), nil
-}
-
 // count notes why a connection ends.
 func (c *stream) count(err error) {
 	stats := &c.l.s.stats
@@ -259,6 +273,7 @@ func (c *stream) Close() error {
 
 func (c *stream) abort() {
 	c.closing.Do(func() {
+		close(c.done)
 		abort(c.Conn)
 		c.l.mu.Lock()
 		if c.l.by[c.from] == c {

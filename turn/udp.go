@@ -7,109 +7,130 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
+	"anytime/sfu/udp"
 )
 
-// datagrams is a UDP socket that clients send to: the net.PacketConn that Pion reads and writes.
-// One goroutine reads; any may write.
+const (
+	// kernelBuffer is asked for per socket and direction, in bytes: room for bursts. The system may grant less.
+	kernelBuffer = 4 << 20
+	// queueLength is how many messages wait for Pion at a listener, 1.6 MB at most.
+	queueLength = 1024
+	// maxFrames is the most that goes to the kernel at once, in bytes.
+	maxFrames = 1 << 16
+)
+
+// datagrams is what one listener over UDP has of one address family: the net.PacketConn that Pion reads and writes, beside
+// which the packets of media pass. The port's readers fill its queue, one goroutine of Pion's empties it.
 type datagrams struct {
-	*net.UDPConn
 	s     *Server
+	port  *udp.Port
 	local net.Addr // what Pion takes for the local address
-	every bool     // listens on every address: replies must name theirs
-	v4    bool
-	oob   []byte // of the reader
 
-	mu      sync.RWMutex
-	clients map[netip.AddrPort]datagramClient // those with an allocation
+	clients clientTable
+	queue   chan *message
 
-	asking atomic.Pointer[datagramClient] // who sent the request being answered
-	reader sync.Once
+	asking atomic.Pointer[udpClient] // who sent the request being answered
+
+	closing, reader sync.Once
+	done            chan struct{} // closed by Close
 }
 
-// datagramClient is a client's address, and the control message by which replies leave from the
-// address it had asked (nil: the system chooses).
-type datagramClient struct {
-	addr   *net.UDPAddr
-	source []byte
-	relay  *relay
+// message is a datagram on its way to Pion.
+type message struct {
+	from  netip.AddrPort
+	local netip.Addr
+	n     int
+	b     [maxMessage]byte
 }
 
-// listenUDP opens one socket per family for an empty or unspecified host, or else one.
-func (s *Server) listenUDP(address string) ([]*datagrams, error) {
+var messages = sync.Pool{New: func() any { return new(message) }}
+
+// listenUDP opens a port for an address, for both families if it has no host, and one for each family of a host name.
+func (s *Server) listenUDP(address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var opened []*datagrams
+	if _, err := netip.ParseAddr(host); err == nil || host == "" {
+		return s.openUDP(address)
+	}
+	opened := 0
 	for _, network := range []string{"udp4", "udp6"} {
-		if host != "" {
-			if ip, err := netip.ParseAddr(host); err == nil && !ip.IsUnspecified() && ip.Unmap().Is4() != (network == "udp4") {
-				continue
-			} else if err == nil && ip.IsUnspecified() && ip.Is4() && network == "udp6" {
-				continue
-			}
-		}
-		at, err := net.ResolveUDPAddr(network, net.JoinHostPort(host, port))
+		at, err := net.ResolveUDPAddr(network, address)
 		if err != nil {
-			if len(opened) > 0 || network == "udp4" && host != "" {
-				continue // a name with addresses of one family
-			}
-			return opened, err
+			continue // a name with addresses of one family
 		}
-		if at.IP.IsUnspecified() { // "::" for udp4
-			at.IP = nil
+		if port == "0" && opened > 0 { // the same port for both
+			at.Port = int(s.ports[len(s.ports)-1].Addr().Port())
 		}
-		if at.Port == 0 && len(opened) > 0 { // the same port for both
-			at.Port = int(addrPort(opened[0].UDPConn.LocalAddr()).Port())
+		err = s.openUDP(at.String())
+		if opened > 0 && (errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL)) {
+			s.log.Debug("TURN over UDP: no IPv6 on this machine", "error", err)
+			continue
 		}
-		conn, err := net.ListenUDP(network, at)
 		if err != nil {
-			if len(opened) > 0 && (errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL)) {
-				s.log.Debug("TURN over UDP: no IPv6 on this machine", "error", err)
-				continue
-			}
-			return opened, err
+			return err
 		}
-		opened = append(opened, s.newDatagrams(conn, network == "udp4"))
+		opened++
 	}
-	if len(opened) == 0 {
-		return nil, &net.AddrError{Err: "no address to listen on", Addr: address}
+	if opened == 0 {
+		return &net.AddrError{Err: "no address to listen on", Addr: address}
 	}
-	return opened, nil
+	return nil
 }
 
-func (s *Server) newDatagrams(conn *net.UDPConn, v4 bool) *datagrams {
-	d := &datagrams{
-		UDPConn: conn,
-		s:       s,
-		v4:      v4,
-		local:   s.localAs(conn.LocalAddr(), v4),
-		clients: make(map[netip.AddrPort]datagramClient),
+// openUDP opens a port, with a socket per core. On every address of the machine, answers leave from the one that was asked:
+// the port tells which that was.
+func (s *Server) openUDP(address string) error {
+	four, six := s.newDatagrams(), s.newDatagrams()
+	port, err := udp.Listen(udp.Config{
+		Addr: address, Buffer: kernelBuffer, Clock: s.clock, Log: s.log,
+		Reader: func(int) udp.Reader { return families{four, six} },
+	})
+	if err != nil {
+		return err
 	}
-	// Room for bursts; the system may grant less.
-	_ = conn.SetReadBuffer(4 << 20)
-	_ = conn.SetWriteBuffer(4 << 20)
-	if addrPort(conn.LocalAddr()).Addr().IsUnspecified() {
-		var err error
-		if v4 {
-			err = ipv4.NewPacketConn(conn).SetControlMessage(ipv4.FlagDst, true)
-		} else {
-			err = ipv6.NewPacketConn(conn).SetControlMessage(ipv6.FlagDst, true)
+	s.ports = append(s.ports, port)
+	for _, d := range []*datagrams{four, six} {
+		if at := port.Addr().Addr(); !at.IsUnspecified() && at.Is4() != (d == four) || at == netip.IPv4Unspecified() && d == six {
+			continue // none of this family come here
 		}
-		// Without it, replies leave from the address that the route suggests.
-		if d.every = err == nil; d.every {
-			d.oob = make([]byte, 128)
-		}
+		d.port = port
+		d.local = s.localAs(net.UDPAddrFromAddrPort(port.Addr()), d == four)
+		s.udp = append(s.udp, d)
 	}
-	return d
+	return nil
+}
+
+// families takes what comes to a port.
+type families struct{ four, six *datagrams }
+
+// ReceiveAt implements udp.LocalReader.
+func (f families) ReceiveAt(b []byte, from netip.AddrPort, local netip.Addr, at time.Duration) {
+	if from.Addr().Is4() {
+		f.four.receive(b, from, local, at)
+	} else {
+		f.six.receive(b, from, local, at)
+	}
+}
+
+// Receive implements udp.Reader, for a port of one address.
+func (f families) Receive(b []byte, from netip.AddrPort, at time.Duration) {
+	f.ReceiveAt(b, from, netip.Addr{}, at)
+}
+
+// Rest implements udp.Reader.
+func (families) Rest(time.Duration) {}
+
+func (s *Server) newDatagrams() *datagrams {
+	return &datagrams{s: s, queue: make(chan *message, queueLength), done: make(chan struct{})}
 }
 
 // localAs is the local address for Pion, which picks a relay's family by it when the client
 // didn't say (browsers don't): the client's own family, unless the SFU has no address of that
-// one. Otherwise it only has to be the same for all packets of one socket.
+// one. Otherwise it only has to be the same for all packets of one listener and family.
 func (s *Server) localAs(local net.Addr, v4 bool) net.Addr {
 	set := s.peers.Load()
 	if set.has(v4) || !set.has(!v4) {
@@ -123,105 +144,121 @@ func (s *Server) localAs(local net.Addr, v4 bool) net.Addr {
 	return &net.UDPAddr{IP: ip.AsSlice(), Port: port}
 }
 
-// LocalAddr implements net.PacketConn.
-func (d *datagrams) LocalAddr() net.Addr { return d.local }
+// receive takes a datagram. Those that carry data are forwarded at once. Pion gets, of a client with an allocation, the
+// others within the user's rate; of a sender without one the requests, as many as admission lets through.
+func (d *datagrams) receive(b []byte, from netip.AddrPort, local netip.Addr, at time.Duration) {
+	what := garbage
+	if len(b) <= maxMessage {
+		what = kindOf(b)
+	}
+	r := d.clients.at(from)
+	stats := &d.s.stats
+	switch {
+	case what == garbage, r == nil && what != request:
+		stats.garbage.Add(1)
+		return
+	case r != nil && r.up(what, b, at):
+		return
+	case r != nil && !r.user.requests.take(at, 1), r == nil && !d.s.gate.allow(from.Addr(), d.s.now()):
+		stats.limited.Add(1)
+		return
+	}
+	m := messages.Get().(*message)
+	m.from, m.local, m.n = from, local, copy(m.b[:], b)
+	select {
+	case d.queue <- m:
+	default:
+		stats.limited.Add(1)
+		messages.Put(m)
+	}
+}
 
-// ReadFrom returns the next message that may pass: any of a client with an allocation, and of
-// others the requests, as many as admission lets through.
+// ReadFrom implements net.PacketConn: the next message for Pion.
 func (d *datagrams) ReadFrom(p []byte) (int, net.Addr, error) {
-	for {
-		n, oobn, _, from, err := d.UDPConn.ReadMsgUDPAddrPort(p, d.oob)
-		if err != nil {
-			if d.s.retry(err) {
-				d.s.log.Warn("reading TURN over UDP", "error", err)
-				continue
-			}
-			d.reader.Do(d.s.readers.Done)
-			return 0, nil, err
-		}
-		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-		what := kindOf(p[:n])
-		if n >= len(p) {
-			what = garbage
-		}
-		d.mu.RLock()
-		client, known := d.clients[from]
-		d.mu.RUnlock()
-		switch {
-		case what == garbage, !known && what != request:
-			d.s.stats.garbage.Add(1)
-			continue
-		case !known && !d.s.gate.allow(from.Addr(), d.s.now()):
-			d.s.stats.limited.Add(1)
-			continue
-		case !known:
-			client = datagramClient{addr: net.UDPAddrFromAddrPort(from), source: d.source(d.oob[:oobn])}
-		}
-		if what == request {
-			asking := client
-			d.asking.Store(&asking)
-		}
-		return n, client.addr, nil
+	select {
+	case m := <-d.queue:
+		d.asking.Store(d.client(m.from, m.local))
+		n, from := copy(p, m.b[:m.n]), net.UDPAddrFromAddrPort(m.from)
+		messages.Put(m)
+		return n, from, nil
+	case <-d.done:
+		d.reader.Do(d.s.readers.Done)
+		return 0, nil, net.ErrClosed
 	}
 }
 
-// source turns the control message of a packet into that of its reply.
-func (d *datagrams) source(oob []byte) []byte {
-	if !d.every {
-		return nil
-	}
-	if d.v4 {
-		var in ipv4.ControlMessage
-		if in.Parse(oob) != nil || in.Dst == nil || in.Dst.IsMulticast() || in.Dst.Equal(net.IPv4bcast) {
-			return nil
-		}
-		return (&ipv4.ControlMessage{Src: in.Dst}).Marshal()
-	}
-	var in ipv6.ControlMessage
-	if in.Parse(oob) != nil || in.Dst == nil || in.Dst.IsMulticast() {
-		return nil
-	}
-	out := ipv6.ControlMessage{Src: in.Dst}
-	if in.Dst.IsLinkLocalUnicast() {
-		out.IfIndex = in.IfIndex
-	}
-	return out.Marshal()
-}
-
-// WriteTo sends a message to a client.
+// WriteTo implements net.PacketConn. What Pion writes are answers, each before it reads on.
 func (d *datagrams) WriteTo(p []byte, to net.Addr) (int, error) {
-	at := addrPort(to)
-	d.mu.RLock()
-	client, known := d.clients[at]
-	d.mu.RUnlock()
-	if !known {
-		if asking := d.asking.Load(); asking != nil && addrPort(asking.addr) == at {
-			client = *asking
-		}
-	}
 	out := d.s.announce(p)
-	if _, _, err := d.UDPConn.WriteMsgUDPAddrPort(out, client.source, at); err != nil {
-		return 0, err
-	}
+	c := d.clientAt(addrPort(to))
+	d.port.Send(c.hint, udp.Run{To: c.addr, Buffer: out, From: c.local})
 	return len(p), nil
 }
 
-func (d *datagrams) opened(from netip.AddrPort, r *relay) {
-	client := datagramClient{addr: net.UDPAddrFromAddrPort(from)}
-	if asking := d.asking.Load(); asking != nil && addrPort(asking.addr) == from {
-		client = *asking
-	}
-	client.relay = r
-	d.mu.Lock()
-	d.clients[from] = client
-	d.mu.Unlock()
+// Close implements net.PacketConn. The port is closed by the server: the other family has it too.
+func (d *datagrams) Close() error {
+	d.closing.Do(func() { close(d.done) })
+	return nil
 }
 
-// closed forgets the client, unless a newer relay has taken the place.
-func (d *datagrams) closed(from netip.AddrPort, r *relay) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.clients[from].relay == r {
-		delete(d.clients, from)
+// LocalAddr implements net.PacketConn.
+func (d *datagrams) LocalAddr() net.Addr { return d.local }
+
+// SetDeadline, SetReadDeadline and SetWriteDeadline implement net.PacketConn. Pion doesn't use them.
+func (d *datagrams) SetDeadline(time.Time) error      { return nil }
+func (d *datagrams) SetReadDeadline(time.Time) error  { return nil }
+func (d *datagrams) SetWriteDeadline(time.Time) error { return nil }
+
+// outlet leads to the client that asked last, whose allocation is being made.
+func (d *datagrams) outlet(from netip.AddrPort) outlet { return d.clientAt(from) }
+
+func (d *datagrams) opened(from netip.AddrPort, r *relay) { d.clients.put(from, r) }
+func (d *datagrams) closed(from netip.AddrPort, r *relay) { d.clients.drop(from, r) }
+
+func (d *datagrams) clientAt(addr netip.AddrPort) *udpClient {
+	if asking := d.asking.Load(); asking != nil && asking.addr == addr {
+		return asking
 	}
+	return d.client(addr, netip.Addr{})
+}
+
+func (d *datagrams) client(addr netip.AddrPort, local netip.Addr) *udpClient {
+	return &udpClient{port: d.port, addr: addr, local: local, hint: hash(addr)}
+}
+
+// udpClient is the outlet to a client over UDP.
+type udpClient struct {
+	port  *udp.Port
+	addr  netip.AddrPort
+	local netip.Addr // the address it asked, where the port has several
+	hint  uint32
+}
+
+var frames = sync.Pool{New: func() any { return new([maxFrames]byte) }}
+
+func (c *udpClient) send(e envelope, run udp.Run) {
+	buffer := frames.Get().(*[maxFrames]byte)
+	out := udp.Run{To: c.addr, From: c.local}
+	filled := 0
+	for at := 0; at < len(run.Buffer); {
+		packet := next(run, at)
+		at += len(packet)
+		size := e.size(len(packet), false)
+		if size > maxFrames {
+			continue
+		}
+		if filled+size > maxFrames {
+			out.Buffer, filled = buffer[:filled], 0
+			c.port.Send(c.hint, out)
+		}
+		if filled == 0 {
+			out.Size = size // that of all but the last
+		}
+		filled += e.put(buffer[filled:], packet, false)
+	}
+	if filled > 0 {
+		out.Buffer = buffer[:filled]
+		c.port.Send(c.hint, out)
+	}
+	frames.Put(buffer)
 }

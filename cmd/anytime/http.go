@@ -70,7 +70,7 @@ func (n *node) openTURN(context.Context) error {
 	}
 	server, err := turn.New(turn.Config{
 		UDP: []string{n.config.turn.listen}, TCP: []string{n.config.turn.listen}, TLS: overTLS,
-		Secret: n.keys.TURNSecret, Peers: n.relayPeers, Route: relayRoute, RelayIPs: n.config.media.nodeIPs,
+		Secret: n.keys.TURNSecret, Peers: n.relayPeers, Route: relayRoute, Inside: n.sfu.Inside, RelayIPs: n.config.media.nodeIPs,
 		Log: n.log,
 	})
 	if err != nil {

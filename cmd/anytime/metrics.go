@@ -144,5 +144,6 @@ func (n *node) figures() []metric {
 		metric{name: "turn_over_quota_total", help: "Allocations refused because of a limit.", value: float64(relay.OverQuota), grows: true},
 		metric{name: "turn_forbidden_peers_total", help: "Attempts to reach something that isn't this server's SFU.", value: float64(relay.ForbiddenPeers), grows: true},
 		metric{name: "turn_over_bandwidth_total", help: "Packets dropped because their user is over the limit.", value: float64(relay.OverBandwidth), grows: true},
+		metric{name: "turn_congested_total", help: "Packets dropped because their client takes them in too slowly over TCP or TLS.", value: float64(relay.Congested), grows: true},
 	)
 }

@@ -23,6 +23,7 @@ const probePatience = 500 * time.Millisecond
 type socket struct {
 	port   *Port
 	reader Reader
+	local  LocalReader // reader, where it is to be told the local addresses; nil otherwise
 	descriptor
 	watch *watch
 	v6    bool // takes IPv4 addresses in their mapped form only
@@ -136,7 +137,18 @@ func newSocket(p *Port, c *net.UDPConn, path Path) (*socket, error) {
 	return s, nil
 }
 
-func (s *socket) give(r Reader) { s.reader = r }
+func (s *socket) give(r Reader) {
+	s.reader = r
+	local, ok := r.(LocalReader)
+	if !ok || !s.port.addr.Addr().IsUnspecified() {
+		return // for one address it is known
+	}
+	if err := s.askLocal(); err != nil {
+		s.port.cfg.Log.Warn("answers leave from the address that the system chooses", "addr", s.port.addr, "error", err)
+		return
+	}
+	s.local = local
+}
 
 // joins is whether the kernel is asked to leave datagrams of one sender together. What can be sent has no say in it.
 func (s *socket) joins() bool { return s.port.cfg.Path <= Segmented }

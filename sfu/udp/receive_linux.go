@@ -21,8 +21,8 @@ const (
 	readPatience = 8
 )
 
-// controls has room for the two control messages that may come with a message: UDP_GRO and SO_RXQ_OVFL.
-type controls [6]uint64
+// controls has room for the three control messages that may come with a message: UDP_GRO, SO_RXQ_OVFL and IPV6_PKTINFO.
+type controls [11]uint64
 
 // inbox is what one recvmmsg fills.
 type inbox struct {
@@ -135,7 +135,7 @@ func (s *socket) deliver(in *inbox, n int) {
 		m := &in.messages[i]
 		b := in.buffer[i*in.slot:][:m.Len]
 		from := decode(&in.names[i])
-		size, overflow := in.controls[i].parse(int(m.Hdr.Controllen))
+		size, overflow, local := in.controls[i].parse(int(m.Hdr.Controllen))
 		if overflow > 0 {
 			s.overflow.Store(uint64(overflow))
 		}
@@ -151,6 +151,10 @@ func (s *socket) deliver(in *inbox, n int) {
 			b = b[len(d):]
 			datagrams++
 			bytes += len(d)
+			if s.local != nil {
+				s.local.ReceiveAt(d[:len(d):len(d)], from, local, at)
+				continue
+			}
 			s.reader.Receive(d[:len(d):len(d)], from, at)
 		}
 		in.reset(i)
@@ -160,9 +164,9 @@ func (s *socket) deliver(in *inbox, n int) {
 	s.receivedBytes.Add(uint64(bytes))
 }
 
-// parse returns the size of the datagrams that were joined, 0 if none were, and how many messages the socket has lost so
-// far, 0 if that isn't told.
-func (c *controls) parse(length int) (size int, overflow uint32) {
+// parse returns the size of the datagrams that were joined, 0 if none were, how many messages the socket has lost so far, 0
+// if that isn't told, and the address that they came to, zero if that isn't told.
+func (c *controls) parse(length int) (size int, overflow uint32, local netip.Addr) {
 	header := unix.CmsgLen(0)
 	for at := 0; at+header+4 <= min(length, int(unsafe.Sizeof(*c))); {
 		h := (*unix.Cmsghdr)(unsafe.Add(unsafe.Pointer(c), at))
@@ -175,10 +179,14 @@ func (c *controls) parse(length int) (size int, overflow uint32) {
 			size = int(*(*int32)(data))
 		case h.Level == unix.SOL_SOCKET && h.Type == unix.SO_RXQ_OVFL:
 			overflow = *(*uint32)(data)
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && int(h.Len) == unix.CmsgLen(unix.SizeofInet4Pktinfo):
+			local = local4(data)
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && int(h.Len) == unix.CmsgLen(unix.SizeofInet6Pktinfo):
+			local = local6(data)
 		}
 		at += unix.CmsgSpace(int(h.Len) - header)
 	}
-	return size, overflow
+	return size, overflow, local
 }
 
 // decode reads the address that the kernel wrote, IPv4 unmapped. The zone of a link-local address is its interface's number.

@@ -48,11 +48,12 @@ func kernel(fd uintptr, messages []unix.Mmsghdr) (int, syscall.Errno) {
 	return int(n), 0
 }
 
-// segmentation is the control message that tells the size of a run's datagrams.
+// segmentation is the control message that tells the size of a run's datagrams, with room for a source behind it.
 type segmentation struct {
 	header unix.Cmsghdr
 	size   uint16
 	_      [6]byte
+	source source
 }
 
 // batch is the messages of one Send.
@@ -73,7 +74,6 @@ var batches = sync.Pool{New: func() any {
 		m.Iov = &b.iovecs[i]
 		m.SetIovlen(1)
 		c := &b.controls[i]
-		m.Control = (*byte)(unsafe.Pointer(c))
 		c.header.Level, c.header.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
 		c.header.SetLen(unix.CmsgLen(2))
 	}
@@ -156,11 +156,19 @@ func (s *socket) message(b *batch, part Run) bool {
 	}
 	b.iovecs[i].Base = unsafe.SliceData(part.Buffer)
 	b.iovecs[i].SetLen(len(part.Buffer))
-	m.SetControllen(0)
+	c, controls := &b.controls[i], 0
+	m.Control = (*byte)(unsafe.Pointer(c))
 	if part.Datagrams() > 1 {
-		b.controls[i].size = uint16(part.Size)
-		m.SetControllen(unix.CmsgSpace(2))
+		c.size = uint16(part.Size)
+		controls = unix.CmsgSpace(2)
 	}
+	if part.From.IsValid() {
+		if controls == 0 {
+			m.Control = (*byte)(unsafe.Pointer(&c.source))
+		}
+		controls += c.source.from(s.v6, part.From)
+	}
+	m.SetControllen(controls)
 	b.parts[i] = part
 	b.n++
 	return true

@@ -67,6 +67,15 @@ type Reader interface {
 	Rest(at time.Duration)
 }
 
+// LocalReader is a Reader that is told at which address of this machine a datagram came in: what Run.From is to be for an
+// answer.
+type LocalReader interface {
+	Reader
+	// ReceiveAt is called instead of Receive on a port of every address, where the system tells, as only Linux does. local is
+	// zero where no answer can leave from it.
+	ReceiveAt(b []byte, from netip.AddrPort, local netip.Addr, at time.Duration)
+}
+
 // ReceiveFunc is a Reader that doesn't care about rest.
 type ReceiveFunc func(b []byte, from netip.AddrPort, at time.Duration)
 
@@ -106,6 +115,9 @@ type Run struct {
 	Buffer []byte
 	// Size is the bytes of each datagram but the last, which may be shorter. 0 means that the buffer is one datagram.
 	Size int
+	// From is the address of this machine to leave from, on a port that is bound to none. Zero leaves it to the system, as
+	// does every system but Linux.
+	From netip.Addr
 }
 
 // Datagrams is how many a run has.
