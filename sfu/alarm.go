@@ -5,22 +5,21 @@ import (
 	"time"
 )
 
-// alarm runs one function at the earliest time that anybody asked for, without a goroutine of its own while it waits.
+// alarm runs one function at the earliest time that anybody asked for, without a goroutine or a timer of its own.
 type alarm struct {
 	clock func() time.Duration
 	f     func(now time.Duration) (next time.Duration) // next 0 = no more until asked
 
 	mu      sync.Mutex
-	timer   *time.Timer
+	moment  *moment
 	due     time.Duration // 0 = not set
 	stopped bool
 	running sync.Mutex // held while f runs
 }
 
-func newAlarm(clock func() time.Duration, f func(now time.Duration) time.Duration) *alarm {
+func newAlarm(works *clockwork, clock func() time.Duration, f func(now time.Duration) time.Duration) *alarm {
 	a := &alarm{clock: clock, f: f}
-	a.timer = time.AfterFunc(time.Hour, a.fire)
-	a.timer.Stop()
+	a.moment = works.moment(a.fire)
 	return a
 }
 
@@ -29,7 +28,7 @@ func (a *alarm) at(due time.Duration) {
 	a.mu.Lock()
 	if !a.stopped && due > 0 && (a.due == 0 || due < a.due) {
 		a.due = due
-		a.timer.Reset(max(0, due-a.clock()))
+		a.moment.in(due - a.clock())
 	}
 	a.mu.Unlock()
 }
@@ -51,7 +50,7 @@ func (a *alarm) fire() {
 func (a *alarm) stop() {
 	a.mu.Lock()
 	a.stopped = true
-	a.timer.Stop()
+	a.moment.clear()
 	a.mu.Unlock()
 	a.running.Lock()
 	//lint:ignore SA2001 waiting is all that is wanted

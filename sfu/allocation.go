@@ -76,7 +76,7 @@ type allocation struct {
 
 func newAllocation(p *Participant) *allocation {
 	a := &allocation{p: p, allocator: alloc.New(alloc.Config{Eager: eagerTime})}
-	a.alarm = newAlarm(p.server.now, a.tick)
+	a.alarm = newAlarm(&p.server.works, p.server.now, a.tick)
 	return a
 }
 

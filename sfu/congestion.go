@@ -50,6 +50,8 @@ type CongestionStats struct {
 
 const (
 	updateInterval = 50 * time.Millisecond
+	// updateGrid is for many connections to be looked at in one go.
+	updateGrid = 5 * time.Millisecond
 	// budgetInterval and budgetChange say when the allocation hears of the target: a change of 1 %, or time.
 	budgetInterval = 250 * time.Millisecond
 	budgetChange   = 0.01
@@ -140,7 +142,7 @@ func (e *egress) carries(s *section) {
 	if c == nil {
 		cfg := e.owner.server.cfg
 		c = &congestion{p: e.owner, out: e, source: ByReports, burst: firstBurst, cfg: bwe.Config{Start: cfg.StartBitrate, Min: cfg.MinBitrate, Max: cfg.MaxBitrate}}
-		c.alarm = newAlarm(e.clock, c.update)
+		c.alarm = newAlarm(&e.owner.server.works, e.clock, c.update)
 		c.wanted = e.owner.wanted.Load()
 		c.begin(bwe.NewReports(c.cfg, now))
 		e.control = c
@@ -438,7 +440,7 @@ func (c *congestion) update(now time.Duration) (next time.Duration) {
 	quiet, hungry := now-c.last > quietAfter, c.wanted > estimate.Target
 	starved := hungry && now-c.last > starvedAfter
 	c.ticking = hungry || !quiet
-	next = now + updateInterval
+	next = (now + updateInterval).Truncate(updateGrid) + updateGrid
 	rtt := estimate.RTT
 	if !c.ticking {
 		next, rtt = 0, 0 // nothing tells whether it changes

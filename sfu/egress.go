@@ -119,9 +119,9 @@ type egress struct {
 	run       [maxRun]*slot // what leaves
 	segments  [maxRun]segment
 	n         int
-	timer     *time.Timer
+	moment    *moment // nil before anything was to wait
 	armed     bool
-	due       time.Duration // of the timer
+	due       time.Duration // of the moment
 	transport uint16        // next transport-wide sequence number
 	stats     EgressStats
 }
@@ -142,10 +142,7 @@ type EgressStats struct {
 }
 
 func newEgress(s sink, clock func() time.Duration) *egress {
-	e := &egress{sink: s, clock: clock}
-	e.timer = time.AfterFunc(time.Hour, e.expire)
-	e.timer.Stop()
-	return e
+	return &egress{sink: s, clock: clock}
 }
 
 // start lets packets through: the transport is connected.
@@ -162,7 +159,9 @@ func (e *egress) start() {
 func (e *egress) close() {
 	e.mu.Lock()
 	e.open, e.closed, e.armed = false, true, false
-	e.timer.Stop()
+	if e.moment != nil {
+		e.moment.clear()
+	}
 	e.discard()
 	e.media.clear()
 	e.again.clear()
@@ -337,14 +336,17 @@ func (e *egress) wake(now, at time.Duration) {
 	if e.closed || e.armed && e.due <= at {
 		return
 	}
+	if e.moment == nil {
+		e.moment = e.owner.server.works.moment(e.expire)
+	}
 	e.armed, e.due = true, at
-	e.timer.Reset(max(0, at-now))
+	e.moment.in(at - now)
 }
 
 func (e *egress) disarm() {
 	if e.armed {
 		e.armed = false
-		e.timer.Stop()
+		e.moment.clear()
 	}
 }
 

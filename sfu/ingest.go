@@ -69,7 +69,7 @@ type source struct {
 
 func newIngest(p *Participant, write func([]rtcp.Packet)) *ingest {
 	in := &ingest{p: p, write: write, sources: map[uint32]*source{}, recorder: twcc.NewRecorder(feedbackSSRC)}
-	in.alarm = newAlarm(p.server.now, in.feedback)
+	in.alarm = newAlarm(&p.server.works, p.server.now, in.feedback)
 	in.gathering.delay = p.server.cfg.BatchDelay
 	if in.gathering.delay == 0 {
 		in.gathering.delay = defaultBatchDelay

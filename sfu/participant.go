@@ -95,13 +95,13 @@ func (s *Server) Join(cfg ParticipantConfig) (*Participant, error) {
 		tracks: newAnnounced(), subs: map[string]*subscription{}, bySSRC: map[uint32]*subscription{}, done: make(chan struct{})}
 	p.nego.p = p
 	p.SetVoices(cfg.Voices)
-	p.reports = newAlarm(s.now, p.sendReports)
+	p.reports = newAlarm(&s.works, s.now, p.sendReports)
 	p.sharing = newAllocation(p)
 	if err := s.enter(p); err != nil {
 		return nil, err
 	}
 	if cfg.Single {
-		p.asking = newAlarm(s.now, p.nego.unanswered)
+		p.asking = newAlarm(&s.works, s.now, p.nego.unanswered)
 		if _, err := p.publisher(); err != nil {
 			p.Close()
 			return nil, err

@@ -133,7 +133,9 @@ func TestAlarm(t *testing.T) {
 		clock := func() time.Duration { return time.Since(start) + time.Second }
 		var ran []time.Duration
 		var again time.Duration
-		a := newAlarm(clock, func(now time.Duration) time.Duration {
+		var works clockwork
+		defer works.stop()
+		a := newAlarm(&works, clock, func(now time.Duration) time.Duration {
 			ran = append(ran, now)
 			next := again
 			again = 0
@@ -162,7 +164,9 @@ func TestAlarm(t *testing.T) {
 func TestAlarmStopWaits(t *testing.T) {
 	begun, release := make(chan struct{}), make(chan struct{})
 	var done atomic.Bool
-	a := newAlarm(func() time.Duration { return 0 }, func(time.Duration) time.Duration {
+	var works clockwork
+	defer works.stop()
+	a := newAlarm(&works, func() time.Duration { return 0 }, func(time.Duration) time.Duration {
 		close(begun)
 		<-release
 		done.Store(true)

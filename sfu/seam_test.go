@@ -87,6 +87,7 @@ type stage struct {
 func newStage(t testing.TB) *stage {
 	st := &stage{t: t, room: newRoom("room", Voices{})}
 	st.server = &Server{log: slog.New(slog.DiscardHandler), start: time.Now(), rooms: map[string]*room{"room": st.room}}
+	t.Cleanup(st.server.works.stop)
 	st.server.cfg.Limits = Limits{Publications: 16, Subscriptions: 100}
 	st.pub = st.participant("PA_pub")
 	st.in = newIngest(st.pub, func(p []rtcp.Packet) {
@@ -104,7 +105,7 @@ func (st *stage) participant(id string) *Participant {
 		tracks: newAnnounced(), subs: map[string]*subscription{}, bySSRC: map[uint32]*subscription{}, done: make(chan struct{})}
 	p.nego.p = p
 	p.nego.outstanding = true // nothing is ever offered
-	p.reports = newAlarm(st.server.now, func(time.Duration) time.Duration { return 0 })
+	p.reports = newAlarm(&st.server.works, st.server.now, func(time.Duration) time.Duration { return 0 })
 	p.sharing = newAllocation(p)
 	p.sharing.alarm.stop() // time is the test's
 	p.budget(0, 1)

@@ -32,7 +32,7 @@ func (st *stage) newSolo(t *testing.T, id string) *solo {
 	p := st.participant(id)
 	p.cfg.Single, p.cfg.Notify = true, func(e Event) { c.events <- e }
 	p.nego.outstanding = false
-	p.asking = newAlarm(st.server.now, p.nego.unanswered)
+	p.asking = newAlarm(&st.server.works, st.server.now, p.nego.unanswered)
 	c.p = p
 	c.tr = &transport{p: p, out: newEgress(c.sink, st.server.now)}
 	c.tr.in = newIngest(p, c.tr.writeRTCP)

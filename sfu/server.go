@@ -85,6 +85,7 @@ type Server struct {
 	certificate webrtc.Certificate
 	start       time.Time
 	totals      totals
+	works       clockwork
 
 	mu     sync.Mutex
 	rooms  map[string]*room
@@ -170,7 +171,9 @@ func (s *Server) Close() error {
 	}
 	wg.Wait()
 	s.done.Wait()
-	return s.mux.Close()
+	err := s.mux.Close()
+	s.works.stop()
+	return err
 }
 
 // enter adds p to its room, which is made if need be.

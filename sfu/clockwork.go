@@ -1,0 +1,161 @@
+package sfu
+
+import (
+	priority "container/heap"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Every paced connection has something due many times a second. A timer of its own would start a goroutine each time, whose
+// stack has to grow anew down to the system call; so a few goroutines of the server's run all that is due, one after the other.
+
+// maxHands bounds these goroutines.
+const maxHands = 8
+
+// handLinger is how long one waits for something to wait for before it ends.
+const handLinger = time.Second
+
+// clockwork runs functions at their times. Its zero value is ready for use.
+type clockwork struct {
+	next  atomic.Uint32
+	hands [maxHands]hand
+	work  sync.WaitGroup
+}
+
+// hand is one goroutine, there while something is due some time.
+type hand struct {
+	mu      sync.Mutex
+	due     dues
+	running bool
+	stopped bool
+	start   time.Time
+	timer   *time.Timer
+	until   time.Duration // what the timer is set for
+}
+
+// moment is something that is due at most once at a time.
+type moment struct {
+	works *clockwork
+	hand  *hand
+	run   func() // on a goroutine that others wait for: it mustn't block
+	due   time.Duration
+	index int // in the hand's heap, -1 if it isn't there
+}
+
+// moment returns a new one. The events of a clockwork are spread over its hands.
+func (c *clockwork) moment(run func()) *moment {
+	hands := uint32(min(runtime.GOMAXPROCS(0), maxHands))
+	h := &c.hands[c.next.Add(1)%hands]
+	return &moment{works: c, hand: h, run: run, index: -1}
+}
+
+// in makes e due after a time, in place of when it was due before.
+func (e *moment) in(after time.Duration) {
+	h := e.hand
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.stopped {
+		return
+	}
+	if h.timer == nil {
+		h.start, h.timer = time.Now(), time.NewTimer(time.Hour)
+	}
+	e.due = time.Since(h.start) + max(0, after)
+	if e.index < 0 {
+		priority.Push(&h.due, e)
+	} else {
+		priority.Fix(&h.due, e.index)
+	}
+	switch {
+	case !h.running:
+		h.running, h.until = true, 0
+		e.works.work.Go(h.loop)
+	case h.due[0] == e && e.due < h.until:
+		h.until = e.due
+		h.timer.Reset(max(0, after))
+	}
+}
+
+// clear makes e not due. It may be running still.
+func (e *moment) clear() {
+	h := e.hand
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if e.index >= 0 {
+		priority.Remove(&h.due, e.index)
+	}
+}
+
+// loop runs what is due.
+func (h *hand) loop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	defer func() { h.timer.Stop(); h.running = false }()
+	for idle := false; !h.stopped; {
+		now := time.Since(h.start)
+		switch {
+		case len(h.due) == 0 && idle:
+			return
+		case len(h.due) == 0:
+			h.until = now + handLinger
+		case h.due[0].due <= now:
+			idle = false
+			e := priority.Pop(&h.due).(*moment)
+			h.mu.Unlock()
+			e.run()
+			h.mu.Lock()
+			continue
+		default:
+			h.until = h.due[0].due
+		}
+		idle = len(h.due) == 0
+		h.timer.Reset(h.until - now)
+		h.mu.Unlock()
+		<-h.timer.C
+		h.mu.Lock()
+	}
+}
+
+// stop ends the goroutines and waits for what is running. Nothing is run any more.
+func (c *clockwork) stop() {
+	for i := range c.hands {
+		h := &c.hands[i]
+		h.mu.Lock()
+		h.stopped = true
+		if h.running {
+			h.timer.Reset(0)
+		}
+		h.mu.Unlock()
+	}
+	c.work.Wait()
+}
+
+// dues is a heap of events, the earliest first.
+type dues []*moment
+
+func (d dues) Len() int           { return len(d) }
+func (d dues) Less(i, j int) bool { return d[i].due < d[j].due }
+
+func (d dues) Swap(i, j int) {
+	d[i], d[j] = d[j], d[i]
+	d[i].index, d[j].index = i, j
+}
+
+// Push implements priority.Interface.
+func (d *dues) Push(x any) {
+	e := x.(*moment)
+	e.index = len(*d)
+	*d = append(*d, e)
+}
+
+// Pop implements priority.Interface.
+func (d *dues) Pop() any {
+	last := len(*d) - 1
+	e := (*d)[last]
+	(*d)[last] = nil
+	*d = (*d)[:last]
+	e.index = -1
+	return e
+}
