@@ -25,7 +25,7 @@ type handshakeKeys struct {
 	client, server []byte // randoms
 	suite          uint16
 	profile        dtls.SRTPProtectionProfile
-	isClient       bool // we are the client of the handshake
+	serves         bool // we are the server of the handshake
 	done           bool
 }
 
@@ -51,15 +51,16 @@ func (k *handshakeKeys) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// hello takes the ServerHello of the handshake: our own, or else the peer's.
+// hello takes the ServerHello of the handshake: our own, or else the peer's. Once we serve, the peer has none.
 func (k *handshakeKeys) hello(h *handshake.MessageServerHello, isClient bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.done || h.CipherSuiteID == nil {
+	if k.done || h.CipherSuiteID == nil || isClient && k.serves {
 		return
 	}
+	k.serves = !isClient
 	random := h.Random.MarshalFixed()
-	k.server, k.suite, k.isClient = random[:], *h.CipherSuiteID, isClient
+	k.server, k.suite = random[:], *h.CipherSuiteID
 	for _, x := range h.Extensions {
 		if u, ok := x.(*extension.UseSRTP); ok && len(u.ProtectionProfiles) == 1 {
 			k.profile = u.ProtectionProfiles[0]
@@ -135,10 +136,10 @@ func (k *handshakeKeys) derive() (profile dtls.SRTPProtectionProfile, ours, thei
 	client.salt, server.salt = cut(saltLength), cut(saltLength)
 	clear(k.master)
 	k.master, k.done = nil, true
-	if k.isClient {
-		return k.profile, client, server, nil
+	if k.serves {
+		return k.profile, server, client, nil
 	}
-	return k.profile, server, client, nil
+	return k.profile, client, server, nil
 }
 
 // suiteHash is the hash of a cipher suite's pseudorandom function: SHA-256, but for those that name SHA-384 (RFC 5289

@@ -406,7 +406,7 @@ func (p *plane) close() {
 	p.mu.Lock()
 	p.way.Store(nil)
 	p.held = nil
-	addresses, generations, streams := p.addresses, p.generations, p.streams
+	addresses, generations, streams := p.addresses, slices.Clone(p.generations), slices.Clone(p.streams)
 	p.addresses = nil
 	p.mu.Unlock()
 	for _, a := range addresses {

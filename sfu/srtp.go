@@ -10,6 +10,7 @@ import (
 	"anytime/sfu/codec"
 
 	"github.com/pion/dtls/v3"
+	"github.com/pion/rtp"
 	"github.com/pion/srtp/v3"
 )
 
@@ -100,14 +101,17 @@ type rollover struct {
 }
 
 // index returns the index of a sequence number: of those that it may have, the nearest to the highest so far. There is none
-// before the first cycle.
+// before the first cycle. Of two that are half a cycle away, appendix A takes the one of the same cycle.
 func (r *rollover) index(sequence uint16) uint64 {
 	if !r.begun {
 		return uint64(sequence)
 	}
 	d := int64(int16(sequence - uint16(r.highest)))
-	if d < 0 && uint64(-d) > r.highest {
+	switch {
+	case d < 0 && uint64(-d) > r.highest:
 		return uint64(sequence)
+	case d == -1<<15 && uint16(r.highest) < 1<<15:
+		d = 1 << 15
 	}
 	return r.highest + uint64(d)
 }
@@ -124,7 +128,8 @@ type sealer struct {
 	context *srtp.Context // nil with gcm
 	rtp     map[uint32]*rollover
 	latest  *rollover
-	ssrc    uint32 // of latest
+	ssrc    uint32     // of latest
+	header  rtp.Header // scratch of context, as is the next
 	scratch []byte
 }
 
@@ -147,7 +152,7 @@ func isGCM(p dtls.SRTPProtectionProfile) bool {
 func (s *sealer) seal(b []byte, header int) ([]byte, error) {
 	if s.gcm == nil {
 		var err error
-		if s.scratch, err = s.context.EncryptRTP(s.scratch[:0], b, nil); err != nil {
+		if s.scratch, err = s.context.EncryptRTP(s.scratch[:0], b, &s.header); err != nil {
 			return nil, err
 		}
 		return append(b[:0], s.scratch...), nil
@@ -177,6 +182,7 @@ type opener struct {
 	rtcp    map[uint32]bool
 	latest  *replay
 	ssrc    uint32
+	header  rtp.Header // scratch of context
 }
 
 func newOpener(profile dtls.SRTPProtectionProfile, m masterKeys) (*opener, error) {
@@ -205,7 +211,7 @@ func (o *opener) open(b []byte) ([]byte, error) {
 		if _, known := o.rtp[h.SSRC]; !known && o.full() {
 			return nil, errSources
 		}
-		if b, err = o.context.DecryptRTP(b[:0:len(b)], b, nil); err == nil {
+		if b, err = o.context.DecryptRTP(b[:0:len(b)], b, &o.header); err == nil {
 			o.rtp[h.SSRC] = nil
 		}
 		return b, err

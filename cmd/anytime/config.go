@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"anytime/sfu"
+	"anytime/sfu/udp"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -46,6 +47,7 @@ type mediaConfig struct {
 	nodeIPs    []netip.Addr
 	loopback   bool
 	batchDelay time.Duration
+	udpPath    udp.Path
 	forwarded  int // microphones at a time, in rooms of more than …
 	above      int
 }
@@ -108,6 +110,10 @@ func (c *config) flags() *flag.FlagSet {
 	f.StringVar(&c.media.tcp, "tcp", ":7881", "`address` of media over TCP (ICE-TCP); off: none")
 	f.Func("node-ip", "comma-separated `addresses` announced for media, such as the public one behind NAT; empty: this machine's own", list(&c.media.nodeIPs, netip.ParseAddr))
 	f.BoolVar(&c.media.loopback, "loopback", false, "announce loopback addresses for media too; always so when --listen is one")
+	f.Func("udp-path", "best `way` of passing media to the kernel: auto, segmented, batched or plain; each falls back to the next (default auto)", func(name string) (err error) {
+		c.media.udpPath, err = udp.ParsePath(name)
+		return err
+	})
 	f.DurationVar(&c.media.batchDelay, "batch-delay", time.Millisecond, "how long a run of packets waits for its last; 0: not at all")
 
 	f.IntVar(&c.media.forwarded, "voices", 3, "how `many` microphones are forwarded at a time in a large room, the loudest: 1 to 16")

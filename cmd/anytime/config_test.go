@@ -8,11 +8,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"anytime/sfu/udp"
 )
 
 func TestConfigSources(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "anytime.yaml")
-	if err := os.WriteFile(file, []byte("listen: :1\nudp: :2\nregistration: closed\nnode-ip: [192.0.2.1, 2001:db8::1]\nbatch-delay: 2ms\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("listen: :1\nudp: :2\nregistration: closed\nnode-ip: [192.0.2.1, 2001:db8::1]\nbatch-delay: 2ms\nudp-path: plain\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c, err := parseConfig([]string{"--listen", ":9", "--config", file}, []string{"ANYTIME_UDP=:8", "ANYTIME_LISTEN=:7", "PATH=/bin"})
@@ -21,6 +23,9 @@ func TestConfigSources(t *testing.T) {
 	}
 	if c.http.listen != ":9" || c.media.udp != ":8" || c.people.registration != "closed" || c.media.batchDelay != 2*time.Millisecond {
 		t.Errorf("the command line must win over the environment and that over the file: %+v", c)
+	}
+	if c.media.udpPath != udp.Plain {
+		t.Errorf("udp-path = %v, want plain", c.media.udpPath)
 	}
 	if want := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}; !slices.Equal(c.media.nodeIPs, want) {
 		t.Errorf("node-ip = %v, want %v", c.media.nodeIPs, want)
@@ -49,6 +54,7 @@ func TestConfigRefuses(t *testing.T) {
 		"half a pair":      {args: []string{"--tls-cert", "c.pem"}, want: "go together"},
 		"two certificates": {args: []string{"--domain", "call.example.org", "--self-signed"}, want: "leave it out"},
 		"negative delay":   {args: []string{"--batch-delay", "-1ms"}, want: "0 or more"},
+		"UDP path":         {args: []string{"--udp-path", "fast"}, want: "segmented, batched or plain"},
 		"no voice":         {args: []string{"--voices", "0"}, want: "1 to 16"},
 		"negative voices":  {args: []string{"--voices-above", "-1"}, want: "0 or more"},
 		"level":            {args: []string{"--log-level", "loud"}, want: "loud"},

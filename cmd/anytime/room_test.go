@@ -19,6 +19,7 @@ import (
 	"github.com/pion/rtp/codecs"
 
 	"anytime/sfu"
+	"anytime/sfu/sfutest"
 	"anytime/signaling"
 	"anytime/signaling/client"
 	"anytime/signaling/wire"
@@ -59,7 +60,7 @@ func newTestRooms(t testing.TB, change func(*signaling.Config)) *testRooms {
 	r.log.tell(t, "")
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	media, err := sfu.New(sfu.Config{
-		UDPAddr: "127.0.0.1:0", TCPAddr: "127.0.0.1:0", Loopback: true, Log: log,
+		UDPAddr: "127.0.0.1:0", TCPAddr: "127.0.0.1:0", Loopback: true, Log: log, UDPPath: sfutest.UDPPath(t),
 		MinBitrate: 10_000_000, // what makes packets late here is a busy machine, not a narrow path
 		Speakers:   func(room string, list []sfu.Speaker) { r.sig.SpeakersChanged(room, speaking(list)) },
 	})

@@ -139,7 +139,7 @@ func (n *node) openMedia(context.Context) error {
 	m := n.config.media
 	server, err := sfu.New(sfu.Config{
 		UDPAddr: m.udp, TCPAddr: m.tcp, NodeIPs: m.nodeIPs, Loopback: m.loopback,
-		BatchDelay: m.delay(), Voices: m.voices(), Log: n.log,
+		BatchDelay: m.delay(), UDPPath: m.udpPath, Voices: m.voices(), Log: n.log,
 		Speakers: func(roomID string, list []sfu.Speaker) { n.signaling.SpeakersChanged(roomID, speaking(list)) },
 	})
 	if err != nil {

@@ -46,6 +46,7 @@ type Client struct {
 	offer     sync.Mutex
 	sources   []*Source
 	viewer    *Viewer
+	offered   func(sdp string) string
 	closed    bool
 }
 
@@ -62,6 +63,8 @@ type Options struct {
 	FullICE bool
 	// Viewer, if set, takes the place of Pion's NACK generator.
 	Viewer *Viewer
+	// Offered, if set, changes the server's offers before the client sees them.
+	Offered func(sdp string) string
 	// FixedCodec: it doesn't follow a track into another codec.
 	FixedCodec bool
 }
@@ -76,7 +79,8 @@ func (n *Network) Join(t testing.TB, room, id string) *Client {
 func (n *Network) JoinWith(t testing.TB, server *sfu.Server, room, id string, o Options) *Client {
 	t.Helper()
 	c := &Client{t: t, network: n, ID: id, received: map[string]*Received{}, news: make(chan struct{}),
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), sending: map[bool]*webrtc.DataChannel{}, viewer: o.Viewer}
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), sending: map[bool]*webrtc.DataChannel{}, viewer: o.Viewer,
+		offered: o.Offered}
 	if o.Net == nil {
 		o.Net, c.IP = n.host()
 	}
@@ -232,6 +236,9 @@ func (c *Client) run() {
 func (c *Client) answer(o sfu.OfferReady) error {
 	if c.viewer != nil {
 		c.viewer.describe(o.SDP)
+	}
+	if c.offered != nil {
+		o.SDP = c.offered(o.SDP)
 	}
 	if err := c.sub.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: o.SDP}); err != nil {
 		return fmt.Errorf("applying offer %d: %w", o.ID, err)

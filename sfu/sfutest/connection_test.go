@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"anytime/sfu"
+	"anytime/sfu/udp"
 
 	"github.com/pion/transport/v4/stdnet"
 	"github.com/pion/webrtc/v4"
@@ -137,6 +138,9 @@ func loopback(t *testing.T, cfg sfu.Config) *sfu.Server {
 	}
 	if cfg.TCPAddr == "" {
 		cfg.TCPAddr = "127.0.0.1:0"
+	}
+	if cfg.UDPPath == udp.Auto {
+		cfg.UDPPath = UDPPath(t)
 	}
 	s, err := sfu.New(cfg)
 	must(t, err)

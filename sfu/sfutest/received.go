@@ -22,6 +22,8 @@ type Packet struct {
 	Layer, Index int
 	Frame        uint32
 	Sent         time.Time
+	// Whole: every byte behind the codec's header is the source's.
+	Whole bool
 	// Video only.
 	Keyframe bool
 	Start    bool
@@ -89,6 +91,7 @@ func (p *Packet) read(b []byte, video bool) {
 	if b[min(header, len(b)-1)] == 0xa5 {
 		at = header
 	}
+	body := b[at:]
 	b = b[at+1:]
 	if len(b) < 7 || len(b) < 7+int(b[2]) {
 		return
@@ -97,7 +100,9 @@ func (p *Packet) read(b []byte, video bool) {
 	p.Frame = binary.BigEndian.Uint32(b[3:])
 	p.Source = string(b[7 : 7+int(b[2])])
 	if b = b[7+int(b[2]):]; len(b) >= 8 {
-		p.Sent = epoch.Add(time.Duration(binary.BigEndian.Uint64(b)))
+		sent := time.Duration(binary.BigEndian.Uint64(b))
+		p.Sent = epoch.Add(sent)
+		p.Whole = bytes.Equal(body, bodyOf(p.Source, p.Layer, p.Frame, p.Index, sent, len(b)-8))
 	}
 }
 

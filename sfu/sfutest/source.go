@@ -273,12 +273,19 @@ func (s *Source) frame(l *layerSource, index int, mid string, ids map[string]uin
 
 // payloadOf puts behind a codec header what [Packet] reads again.
 func payloadOf(id string, layer int, frame uint32, index int, header []byte, fill int) []byte {
-	b := append([]byte{}, header...)
-	b = append(b, 0xa5, byte(layer), byte(index), byte(len(id)))
+	return append(append([]byte{}, header...), bodyOf(id, layer, frame, index, time.Since(epoch), fill)...)
+}
+
+// bodyOf is what stands behind the codec header; its last fill bytes are other ones in each packet.
+func bodyOf(id string, layer int, frame uint32, index int, sent time.Duration, fill int) []byte {
+	b := append(make([]byte, 0, 16+len(id)+fill), 0xa5, byte(layer), byte(index), byte(len(id)))
 	b = binary.BigEndian.AppendUint32(b, frame)
 	b = append(b, id...)
-	b = binary.BigEndian.AppendUint64(b, uint64(time.Since(epoch)))
-	return append(b, make([]byte, fill)...)
+	b = binary.BigEndian.AppendUint64(b, uint64(sent))
+	for i := range fill {
+		b = append(b, byte(i)^byte(frame)^byte(index<<5))
+	}
+	return b
 }
 
 // epoch is the beginning of the times in payloads.

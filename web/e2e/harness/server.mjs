@@ -49,6 +49,7 @@ export async function startServer(options = {}) {
   ];
   if (options.certificate) flags.push('--tls-cert', options.certificate.certificate, '--tls-key', options.certificate.key);
   if (options.host) flags.push('--domain', options.host);
+  if (process.env.E2E_UDP_PATH) flags.push('--udp-path', process.env.E2E_UDP_PATH);
   flags.push(...(options.flags ?? []));
   const server = new Server(data, ports, flags, options);
   await server.start();
