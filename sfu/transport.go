@@ -118,6 +118,7 @@ func (t *transport) advance() (up bool) {
 	if s == Connected && !t.up.Swap(true) {
 		up = true
 		t.plane.start()
+		t.plane.endSessions()
 		if t.out != nil {
 			t.out.start()
 		}
