@@ -110,15 +110,15 @@ func (a *allocation) add(s *subscription, now time.Duration) {
 	if !ready {
 		return
 	}
-	in := alloc.Input{Kind: alloc.Kind(s.pub.cfg.Kind)}
-	sub, err := a.allocator.Add(in)
+	sub, err := a.allocator.Add(alloc.Input{Kind: alloc.Kind(s.pub.cfg.Kind)})
 	if err != nil { // there can't be as many subscriptions
 		a.p.log.Error("sharing bandwidth out", "track", s.pub.id, "error", err)
 		return
 	}
-	s.share = &share{s: s, sub: sub, input: in}
+	s.share = &share{s: s, sub: sub}
 	a.shares = append(a.shares, s.share)
 	if s.pub.cfg.Kind == Video {
+		s.share.offer = &offer{}
 		if a.videos++; !a.started {
 			a.started, a.began = true, max(now, a.now)
 		}
@@ -180,7 +180,7 @@ func (a *allocation) calm(now time.Duration) bool {
 func (a *allocation) more(now time.Duration) (bits int64) {
 	if _, starting := a.budgetAt(now); starting {
 		for _, sh := range a.shares {
-			if r := sh.sub.Result(); r.Wanted != alloc.None {
+			if r := sh.sub.Result(); sh.offer != nil && r.Wanted != alloc.None {
 				cost, _ := sh.offer.best(r.Wanted.Spatial)
 				bits += cost
 			}
@@ -234,7 +234,7 @@ func (a *allocation) share(now time.Duration) {
 func (a *allocation) forbear(now time.Duration, budget int64) int64 {
 	var audio, video int64
 	for _, sh := range a.shares {
-		if sh.input.Kind == alloc.Audio {
+		if sh.offer == nil {
 			audio += sh.cost
 		} else if sh.cost > 0 {
 			if least := sh.offer.least(); video == 0 || least < video {
@@ -305,8 +305,7 @@ func (p *Participant) regard(now time.Duration) {
 func (a *allocation) look(now time.Duration, starting bool) {
 	a.sending = 0
 	for _, sh := range a.shares {
-		sh.look(now, starting)
-		sh.sub.Set(sh.input)
+		sh.sub.Set(sh.look(now, starting))
 		a.sending += sh.cost
 	}
 }
@@ -315,9 +314,9 @@ func (a *allocation) look(now time.Duration, starting bool) {
 func (a *allocation) covered() bool {
 	need := int64(0)
 	for _, sh := range a.shares {
-		if sh.s.pub.cfg.Kind == Audio {
+		if sh.offer == nil {
 			need += sh.cost
-		} else if !sh.input.Disabled && !sh.input.Muted {
+		} else if !sh.unasked {
 			_, lowest := sh.offer.best(0)
 			need += sh.offer.cost(int(lowest), alloc.MaxTemporal)
 		}

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pion/webrtc/v4"
 )
@@ -48,12 +51,15 @@ const smallMessage = 1024
 
 var largeMessages = sync.Pool{New: func() any { return new([MaxData]byte) }}
 
-// readMessages hands each message on, as a slice of its own, until the channel ends. It returns [io.ErrShortBuffer] for a
-// message above [MaxData].
-func readMessages(from io.Reader, message func([]byte)) error {
-	small := make([]byte, smallMessage)
-	for {
-		n, err := from.Read(small)
+var smallMessages = sync.Pool{New: func() any { return new([smallMessage]byte) }}
+
+// readMessages hands each message on, as a slice of its own, until the channel ends or there were so many. It returns
+// [io.ErrShortBuffer] for a message above [MaxData].
+func readMessages(from io.Reader, most int, message func([]byte)) error {
+	small := smallMessages.Get().(*[smallMessage]byte)
+	defer smallMessages.Put(small)
+	for range most {
+		n, err := from.Read(small[:])
 		if err == nil {
 			message(bytes.Clone(small[:n]))
 			continue
@@ -71,9 +77,73 @@ func readMessages(from io.Reader, message func([]byte)) error {
 			return err
 		}
 	}
+	return nil
 }
 
-// serve has a channel of Pion's read from when it opens until it ends. opened may be nil; closed is called in any case, but
+// quietChannel is an open channel of ours, on which clients send nothing: they do so on channels of their own, with another
+// peer connection. So nobody waits for it to bring something; what does come is read by the sweep.
+type quietChannel struct {
+	raw     io.Reader // whose reads don't wait
+	message func([]byte)
+	end     func(error)
+}
+
+// maxQuiet is how many messages are read from such a channel at a time. The receive window of SCTP bounds what waits.
+const maxQuiet = 64
+
+// quiet has the sweep read from a channel. It reports false when the transport is closed.
+func (t *transport) quiet(c quietChannel) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed.Load() {
+		return false
+	}
+	t.quieted = append(t.quieted, c)
+	return true
+}
+
+// poll reads from the quiet channels.
+func (t *transport) poll() {
+	if !t.begin() {
+		return
+	}
+	defer t.readers.Done()
+	t.mu.Lock()
+	list := t.quieted // only poll takes something out
+	t.mu.Unlock()
+	var ended []func()
+	left := make([]quietChannel, 0, len(list))
+	for _, c := range list {
+		switch err := readMessages(c.raw, maxQuiet, c.message); {
+		case err == nil, errors.Is(err, os.ErrDeadlineExceeded):
+			left = append(left, c)
+		default:
+			ended = append(ended, func() { c.end(err) })
+		}
+	}
+	if len(ended) == 0 {
+		return
+	}
+	t.mu.Lock()
+	t.quieted = append(left, t.quieted[len(list):]...)
+	t.mu.Unlock()
+	for _, end := range ended {
+		end()
+	}
+}
+
+// endQuiet ends the quiet channels of a transport that is closed.
+func (t *transport) endQuiet() {
+	t.mu.Lock()
+	list := t.quieted
+	t.quieted = nil
+	t.mu.Unlock()
+	for _, c := range list {
+		c.end(io.EOF)
+	}
+}
+
+// serve has a channel of Pion's read from when it opens until it ends, one of ours by the sweep. opened may be nil; closed is called in any case, but
 // for a transport that is closed before the channel opens.
 func (t *transport) serve(dc *webrtc.DataChannel, ours bool, opened func(carrier), message func([]byte), closed func(carrier)) {
 	p := &pionChannel{DataChannel: dc}
@@ -82,7 +152,7 @@ func (t *transport) serve(dc *webrtc.DataChannel, ours bool, opened func(carrier
 			return
 		}
 		defer t.readers.Done()
-		raw, err := dc.Detach()
+		raw, err := dc.DetachWithDeadline()
 		if err != nil {
 			t.p.log.Debug("data channel not detached", "err", err)
 			return
@@ -90,18 +160,26 @@ func (t *transport) serve(dc *webrtc.DataChannel, ours bool, opened func(carrier
 		if opened != nil {
 			// RFC 8832 section 6: who opens a channel may not send out of order before it is acknowledged.
 			if ack, ok := raw.(interface{ OnOpen(func()) }); ok && ours {
-				ack.OnOpen(func() { opened(p) })
+				ack.OnOpen(func() {
+					opened(p)
+					_ = raw.SetReadDeadline(time.Unix(1, 0)) // reads wait no more
+				})
 			} else {
 				opened(p)
 			}
 		}
-		err = readMessages(raw, message)
-		p.ended.Store(true)
-		if errors.Is(err, io.ErrShortBuffer) {
-			t.p.notify(DataRefused{Err: ErrTooLarge})
+		end := func(err error) {
+			p.ended.Store(true)
+			if errors.Is(err, io.ErrShortBuffer) {
+				t.p.notify(DataRefused{Err: ErrTooLarge})
+			}
+			_ = raw.Close() // the client has closed it already, or sends what nobody reads
+			closed(p)
 		}
-		_ = raw.Close() // the client has closed it already, or sends what nobody reads
-		closed(p)
+		err = readMessages(raw, math.MaxInt, message)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !t.quiet(quietChannel{raw, message, end}) {
+			end(err)
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"testing"
 )
 
@@ -32,14 +33,14 @@ func TestReadMessages(t *testing.T) {
 	want := bytes.Join(script, []byte("|"))
 	script = append(script, make([]byte, MaxData+1), []byte("after it"))
 	var got [][]byte
-	if err := readMessages(&script, func(b []byte) { got = append(got, b) }); !errors.Is(err, io.ErrShortBuffer) {
+	if err := readMessages(&script, math.MaxInt, func(b []byte) { got = append(got, b) }); !errors.Is(err, io.ErrShortBuffer) {
 		t.Errorf("it ended with %v", err)
 	}
 	if !bytes.Equal(bytes.Join(got, []byte("|")), want) {
 		t.Errorf("%d messages came, or other ones", len(got))
 	}
 	script = scriptedMessages{[]byte("last")}
-	if err := readMessages(&script, func([]byte) {}); !errors.Is(err, io.EOF) || len(script) > 0 {
+	if err := readMessages(&script, math.MaxInt, func([]byte) {}); !errors.Is(err, io.EOF) || len(script) > 0 {
 		t.Errorf("it ended with %v", err)
 	}
 }

@@ -96,7 +96,7 @@ func (s *subscription) pad(way padWay, n int) (left int) {
 func (s *subscription) padOnce(way padWay) int {
 	st := s.out
 	o := &st.packet
-	f := st.formats[st.main]
+	f := st.formats.of(st.main)
 	switch way {
 	case padRepeat:
 		if st.repair == 0 || st.sent == nil || st.packets == 0 {
@@ -112,7 +112,7 @@ func (s *subscription) padOnce(way padWay) int {
 			return 0
 		}
 		defer p.release()
-		if f = st.formats[p.pt]; f.rtx == 0 || !st.render(&sent, p, f) || o.fill {
+		if f = st.formats.of(p.pt); f.rtx == 0 || !st.render(&sent, p, f) || o.fill {
 			return 0
 		}
 		st.wrap(&sent, f)

@@ -51,17 +51,20 @@ type generation struct {
 	tcp    map[netip.AddrPort]*tcpConn // by remote address
 }
 
-// conn returns the conn of a family, which it makes if need be; nil once the generation is closed.
-func (g *generation) conn(family int, local net.Addr) *pionConn {
+// conn returns the conn of a family, which it makes if need be; nil once the generation is closed. Candidates of one family
+// share it, and the first alone reads from it: each would do so on a goroutine of its own and into 8 KB of its own.
+func (g *generation) conn(family int, local net.Addr) net.PacketConn {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return nil
 	}
-	if g.conns[family] == nil {
-		g.conns[family] = &pionConn{g: g, tcp: family >= familyTCP4, local: local, in: make(chan *control, waitingPackets), closed: make(chan struct{})}
+	if c := g.conns[family]; c != nil {
+		return unread{c}
 	}
-	return g.conns[family]
+	c := &pionConn{g: g, tcp: family >= familyTCP4, local: local, in: make(chan *control, waitingPackets), closed: make(chan struct{})}
+	g.conns[family] = c
+	return c
 }
 
 // push gives a packet to the agent. It reports false if the agent takes none of its kind.
@@ -154,7 +157,7 @@ type control struct {
 
 var controls = sync.Pool{New: func() any { return new(control) }}
 
-// pionConn is an agent's [net.PacketConn]. Several candidates share it.
+// pionConn is an agent's [net.PacketConn]. The candidates of a family share it.
 type pionConn struct {
 	g     *generation
 	tcp   bool
@@ -244,3 +247,14 @@ func (c *pionConn) LocalAddr() net.Addr { return c.local }
 func (c *pionConn) SetDeadline(time.Time) error      { return nil }
 func (c *pionConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *pionConn) SetWriteDeadline(time.Time) error { return nil }
+
+// unread is a conn for those candidates of a family that don't read: what comes is the first one's.
+type unread struct{ *pionConn }
+
+// ReadFromAddrPort implements ice.AddrPortReaderWriter.
+func (unread) ReadFromAddrPort([]byte) (int, netip.AddrPort, error) {
+	return 0, netip.AddrPort{}, io.EOF
+}
+
+// ReadFrom implements net.PacketConn.
+func (unread) ReadFrom([]byte) (int, net.Addr, error) { return 0, nil, io.EOF }

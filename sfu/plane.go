@@ -123,7 +123,7 @@ func (p *plane) conn(fragment string, family int, local net.Addr) (net.PacketCon
 	if c == nil {
 		return nil, ErrClosed
 	}
-	if c.tcp {
+	if family >= familyTCP4 {
 		p.mux.tcp.claimed(fragment)
 	}
 	return c, nil

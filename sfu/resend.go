@@ -68,7 +68,7 @@ func (s *subscription) resend(sent *history.SentPacket) {
 	var p *packet
 	var f format
 	if sent.Fill {
-		f = st.formats[st.main]
+		f = st.formats.of(st.main)
 		if st.stamps != nil {
 			f.pt = sent.PT
 		}
@@ -78,7 +78,7 @@ func (s *subscription) resend(sent *history.SentPacket) {
 			return
 		}
 		defer p.release()
-		f = st.formats[p.pt]
+		f = st.formats.of(p.pt)
 	}
 	if !st.render(sent, p, f) {
 		return

@@ -112,7 +112,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the DTLS certificate: %w", err)
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, pionLog: pionLog{cfg.Log}, certificate: certificate, start: time.Now(),
+	s := &Server{cfg: cfg, log: cfg.Log, pionLog: pionLog{log: cfg.Log}, certificate: certificate, start: time.Now(),
 		rooms: map[string]*room{}, stop: make(chan struct{})}
 	if s.mux, s.host, err = listen(cfg, s.now); err != nil {
 		return nil, err

@@ -19,18 +19,18 @@ const (
 
 // share is one subscription's part in it. Guarded by the allocation.
 type share struct {
-	s     *subscription
-	sub   *alloc.Subscription
-	pub   *publication // whose layers the offer has, nil for none
-	offer offer
-	input alloc.Input
-	cost  int64 // of what is being forwarded
-	audio audioRate
+	s       *subscription
+	sub     *alloc.Subscription
+	pub     *publication // whose layers the offer has, nil for none
+	offer   *offer       // nil for audio
+	unasked bool         // disabled or muted
+	cost    int64        // of what is being forwarded
+	audio   audioRate
 }
 
 // look gathers what the allocator is to know. Of a participant that is starting only the lowest layers count.
-func (sh *share) look(now time.Duration, starting bool) {
-	s, in := sh.s, &sh.input
+func (sh *share) look(now time.Duration, starting bool) (in alloc.Input) {
+	s := sh.s
 	s.mu.Lock()
 	set, st := s.settings, s.out
 	sh.pub = nil
@@ -44,20 +44,21 @@ func (sh *share) look(now time.Duration, starting bool) {
 		sent = s.stats.Bytes + s.stats.Packets*audioOverhead
 	}
 	s.mu.Unlock()
-	in.Disabled, in.Muted = set.Disabled, s.pub.muted.Load()
+	in.Kind, in.Disabled, in.Muted = alloc.Kind(s.pub.cfg.Kind), set.Disabled, s.pub.muted.Load()
+	sh.unasked = in.Disabled || in.Muted
 	if s.pub.cfg.Kind == Audio {
 		sh.cost = sh.audio.observe(now, sent)
 		in.Layers[0].Temporal[0] = alloc.Cell{Bitrate: uint32(max(sh.cost, 1)), Live: true}
-		return
+		return in
 	}
 	in.Priority, in.Width, in.Height, in.FPS = set.Priority, set.Width, set.Height, set.FPS
 	in.Source = alloc.SourceOf(s.pub.cfg.Still, s.pub.owner.speaking.Load(), set.Width, set.Height)
 	sh.cost = 0
 	if sh.pub == nil {
-		in.Quality, in.Layers = min(set.Quality, 2), alloc.Layers{}
-		return
+		in.Quality = min(set.Quality, 2)
+		return in
 	}
-	sh.offer = sh.pub.offer(now)
+	*sh.offer = sh.pub.offer(now)
 	in.Quality = min(set.Quality, 2)
 	if n := sh.offer.spatials; n > 0 {
 		in.Quality = uint8(max(int(in.Quality)+int(n)-3, 0))
@@ -65,7 +66,7 @@ func (sh *share) look(now time.Duration, starting bool) {
 	in.Layers = sh.offer.layers
 	if starting {
 		if _, lowest := sh.offer.best(0); lowest >= 0 {
-			only := sh.offer
+			only := *sh.offer
 			only.only(lowest)
 			in.Layers = only.layers
 		}
@@ -75,6 +76,7 @@ func (sh *share) look(now time.Duration, starting bool) {
 		sh.cost = sh.offer.cost(sh.offer.forwarded(st.forwarder, st.temporal))
 	}
 	s.mu.Unlock()
+	return in
 }
 
 // descent is what the way down needs to know when more is being sent than there is.
@@ -140,7 +142,7 @@ func (s *subscription) starve(paused bool, now time.Duration) {
 // aim sets the target of the codec that is being forwarded, and returns the keyframe that this takes. Called with s.mu
 // held.
 func (sh *share) aim(f *forward.Forwarder, r alloc.Result, d *descent, now time.Duration) needed {
-	st, o := sh.s.out, &sh.offer
+	st, o := sh.s.out, sh.offer
 	t := r.Target
 	if t == alloc.None {
 		if r.Why != alloc.Unsent || f.Current() >= 0 {
@@ -183,7 +185,7 @@ func (sh *share) aim(f *forward.Forwarder, r alloc.Result, d *descent, now time.
 // and 400 ms: the picture stands still for 0.3, 0.4 and 0.6 s; 0.8, 0.8 and 1.3 s with the keyframe of the target's layer;
 // 0.6, 1.9 and 2.7 s if what was lost before is sent again, too; 1.9, 2.2 and 3.2 s if the layer before goes on.
 func (sh *share) descend(f *forward.Forwarder, r alloc.Result, d *descent, was, told int, waits bool) (stopped bool) {
-	st, o := sh.s.out, &sh.offer
+	st, o := sh.s.out, sh.offer
 	switch {
 	case !waits:
 		d.pending = d.pending || o.spatials > 0

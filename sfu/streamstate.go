@@ -89,6 +89,7 @@ func (p *Participant) sweep(now time.Duration, score bool) {
 	for i := range p.transports {
 		if t := p.transports[i].Load(); t != nil {
 			t.checkAlive(now)
+			t.poll()
 		}
 	}
 	p.watchLinks(now, pubs, subs)

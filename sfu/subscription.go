@@ -105,8 +105,8 @@ type stream struct {
 	heard   uint64
 	ids     extensionIDs
 	prefix  [maxPrefix]byte
-	packet  outgoing    // scratch
-	formats [128]format // by the publisher's payload type
+	packet  outgoing // scratch
+	formats formats
 
 	line       section   // as negotiated
 	moved      bool      // the codec before is still in the fan-out
@@ -131,9 +131,34 @@ type stream struct {
 
 // format is how a publisher's payload type is sent to one subscriber.
 type format struct {
+	in      uint8 // the publisher's
 	pt, rtx uint8 // pt 0 = can't be sent
 	// unwrap: the subscriber doesn't take RED; it gets the primary block.
 	unwrap bool
+}
+
+// formats are what can be sent of a track. There are few, and the first of a codec is the one that comes.
+type formats []format
+
+// of returns how a payload type of the publisher's is sent.
+func (l formats) of(pt uint8) format {
+	for i := range l {
+		if l[i].in == pt {
+			return l[i]
+		}
+	}
+	return format{}
+}
+
+// with returns the formats with one more, or another in its place.
+func (l formats) with(f format) formats {
+	for i := range l {
+		if l[i].in == f.in {
+			l[i] = f
+			return l
+		}
+	}
+	return append(l, f)
 }
 
 // establish makes the sending side from the negotiated m-line. It fails when the subscriber takes none of the track's
@@ -210,7 +235,8 @@ func (st *stream) takes(codecs *codecSet, bound codecBits) (b codecBits) {
 			if !sendable {
 				continue
 			}
-			st.formats[in.pt] = f
+			f.in = in.pt
+			st.formats = st.formats.with(f)
 			if in.pt == main.pt {
 				b |= 1 << i
 			}
@@ -294,7 +320,7 @@ const noLayer = 0xff
 // s.mu and the egress's held.
 func (s *subscription) pass(pub *publication, p *packet, hush bool) (d forward.Decision, ok bool) {
 	st := s.out
-	f := st.formats[p.pt]
+	f := st.formats.of(p.pt)
 	if f.pt == 0 || hush && pub != st.source || pub == st.source && pub.cfg.Kind == Audio && !st.hears(p, hush) {
 		return d, false
 	}
@@ -412,7 +438,7 @@ func (s *subscription) announce() {
 	}
 	sequence, timestamp := st.forwarder.Announce()
 	st.packet = outgoing{ssrc: st.ssrc, timestamp: timestamp, sequence: sequence,
-		pt: st.formats[st.main].pt, ids: &st.ids, fill: true, class: st.class}
+		pt: st.formats.of(st.main).pt, ids: &st.ids, fill: true, class: st.class}
 	st.egress.send(&st.packet)
 	st.padding++
 	st.announced = st.padding == silentPackets

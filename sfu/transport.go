@@ -42,6 +42,7 @@ type transport struct {
 	trickled int
 	bitrate  float64 // of the latest REMB
 	measured measuredTransport
+	quieted  []quietChannel
 
 	received, sent, reported recent // used by the sweep alone; reported: by feedback on single packets
 }
@@ -119,6 +120,7 @@ func (t *transport) advance() (up bool) {
 	if s == Connected && !t.up.Swap(true) {
 		up = true
 		t.plane.start()
+		t.plane.endSessions()
 		if t.out != nil {
 			t.out.start()
 		}
@@ -139,6 +141,7 @@ func (t *transport) close() {
 		t.p.log.Debug("closing a peer connection", "target", t.target, "err", err)
 	}
 	t.readers.Wait()
+	t.endQuiet()
 	t.release()
 }
 

@@ -234,10 +234,10 @@ type Subscription struct {
 	eager, begun bool
 	born         time.Duration
 
-	ladder [MaxSpatial * MaxTemporal]rung
-	rungs  int8 // of ladder
-	held   int8 // the rung that it has, -1 none
-	rung   int8 // while improving, and after it
+	ladder *[MaxSpatial * MaxTemporal]rung // nil until a video is sent
+	rungs  int8                            // of ladder
+	held   int8                            // the rung that it has, -1 none
+	rung   int8                            // while improving, and after it
 	told   told
 
 	climbed   bool

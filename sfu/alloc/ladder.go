@@ -122,6 +122,9 @@ func (s *Subscription) constrain() {
 	if high < 0 {
 		return
 	}
+	if s.ladder == nil {
+		s.ladder = new([MaxSpatial * MaxTemporal]rung)
+	}
 	s.climbable(low, high)
 	s.dearerIsBetter()
 	s.rate(high)
