@@ -238,6 +238,16 @@ func (c *tcpConn) remote() netip.AddrPort { return c.from }
 // local is our address as the connection has it, IPv4 unmapped. Behind a NAT it differs from the candidate's.
 func (c *tcpConn) local() netip.AddrPort { return c.to }
 
+// ended reports whether it was closed.
+func (c *tcpConn) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // close ends the connection at once, with what waits to be sent. It doesn't wait for the goroutines, nor call the owner.
 func (c *tcpConn) close() {
 	c.mu.Lock()

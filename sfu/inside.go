@@ -13,7 +13,8 @@ import (
 // A relay in this process reaches the SFU without a socket: its packets are taken as if they had come from the relay's address,
 // which nobody else has, and what is sent there is given to it.
 
-// insides are the relays in this process, by address.
+// insides are the relays in this process, by address, of which there are so many as ports. Those that have ended stay, so that
+// what is still to be sent there goes nowhere.
 type insides struct {
 	n  atomic.Int64 // spares a look where there is none
 	mu sync.RWMutex
@@ -41,7 +42,7 @@ type inside struct {
 	// The client talks to several of our addresses until it has chosen one. An answer comes from where its request went.
 	choosing sync.Mutex
 	chosen   atomic.Pointer[netip.AddrPort]
-	asked    [8]question
+	asked    [32]question // more than there are addresses of ours
 	next     int
 }
 
@@ -61,8 +62,17 @@ func (s *Server) Inside(relay netip.AddrPort, deliver func(from netip.AddrPort, 
 	i := &inside{mux: m, address: relay, receiver: deliver}
 	m.insides.mu.Lock()
 	defer m.insides.mu.Unlock()
-	if m.insides.by[relay] != nil || m.at(relay) != nil {
-		return nil, nil, errors.New("sfu: the relay's address is taken")
+	if m.at(relay) != nil {
+		return nil, nil, errors.New("sfu: a client has the relay's address")
+	}
+	if old := m.insides.by[relay]; old != nil {
+		old.mu.RLock()
+		closed := old.closed
+		old.mu.RUnlock()
+		if !closed {
+			return nil, nil, errors.New("sfu: the relay's address is taken")
+		}
+		m.insides.n.Add(-1)
 	}
 	if m.insides.by == nil {
 		m.insides.by = map[netip.AddrPort]*inside{}
@@ -80,10 +90,9 @@ func (i *inside) detach() {
 	if closed {
 		return
 	}
-	i.mux.insides.mu.Lock()
-	delete(i.mux.insides.by, i.address)
-	i.mux.insides.n.Add(-1)
-	i.mux.insides.mu.Unlock()
+	if p := i.mux.at(i.address); p != nil {
+		p.forget(i.address)
+	}
 }
 
 // send takes a datagram of the client's.

@@ -96,6 +96,10 @@ type intake struct {
 
 // Receive implements udp.Reader.
 func (i *intake) Receive(b []byte, from netip.AddrPort, at time.Duration) {
+	if kindOf(b) == kindSTUN && i.mux.insides.at(from) != nil { // a relay's address is in this process alone
+		i.mux.stats.unknown.Add(1)
+		return
+	}
 	if p := i.mux.receive(b, from, at); p != nil && !slices.Contains(i.gathers, p) {
 		i.gathers = append(i.gathers, p)
 	}

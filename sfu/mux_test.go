@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"github.com/pion/rtcp"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -242,14 +243,18 @@ func TestMappedAddresses(t *testing.T) {
 	}
 }
 
-// TestAnAddressIsTheLatests: who is proven at an address has it, be it another's so far, and gets it back the same way.
+// TestAnAddressIsTheLatests: who is proven at an address has it, be it another's so far, and gets it back the same way; but not
+// while media comes from there.
 func TestAnAddressIsTheLatests(t *testing.T) {
 	m, _ := wiredMux(t)
+	now := time.Second
+	m.clock = func() time.Duration { return now }
+	silence := func() { now += speechLife }
 	a, b := newMuxPeer(t, m, "us"), newMuxPeer(t, m, "others")
 	whose := func() string {
 		was := [2]int{len(a.up.media), len(b.up.media)}
-		m.receive(a.packet(t), addressOf(1), 0)
-		m.receive(b.packet(t), addressOf(1), 0)
+		m.receive(a.packet(t), addressOf(1), now)
+		m.receive(b.packet(t), addressOf(1), now)
 		switch [2]int{len(a.up.media) - was[0], len(b.up.media) - was[1]} {
 		case [2]int{1, 0}:
 			return "a"
@@ -267,8 +272,9 @@ func TestAnAddressIsTheLatests(t *testing.T) {
 		{func() {}, ""},
 		{func() { a.answers(t, addressOf(1)) }, "a"},
 		{func() { m.receive(checkFor(t, "others"), addressOf(1), 0) }, "a"},
-		{func() { b.answers(t, addressOf(1)) }, "b"},
-		{func() { a.answers(t, addressOf(1)) }, "a"},
+		{func() { b.answers(t, addressOf(1)) }, "a"},
+		{func() { silence(); b.answers(t, addressOf(1)) }, "b"},
+		{func() { silence(); a.answers(t, addressOf(1)) }, "a"},
 		{func() { b.plane.close() }, "a"}, // it had it before
 		{func() { a.plane.close() }, ""},
 	} {
@@ -355,7 +361,9 @@ func TestCloseLetsGoOfEverything(t *testing.T) {
 func TestGenerations(t *testing.T) {
 	m, _ := wiredMux(t)
 	p, other := newMuxPeer(t, m, "us"), newMuxPeer(t, m, "others")
-	if again := p.conn(t, "us"); again != p.agent {
+	again, err := p.GetConn("us", &net.UDPAddr{IP: net.IPv4zero})
+	must(t, err)
+	if c, ok := again.(unread); !ok || c.pionConn != p.agent {
 		t.Error("another conn for the same credentials")
 	}
 	if _, err := p.GetConn("others", &net.UDPAddr{IP: net.IPv4zero}); err == nil {
@@ -466,5 +474,57 @@ func TestHold(t *testing.T) {
 		if x.do(); send() != x.want {
 			t.Errorf("step %d: want %d sent", step, x.want)
 		}
+	}
+}
+
+// TestAConnectionIsChosenBeforeItIsProven: the ICE agent chooses a pair before it answers the check that nominates it; and one
+// that the client makes anew from the same address is no other pair to the agent.
+func TestAConnectionIsChosenBeforeItIsProven(t *testing.T) {
+	m, _ := wiredMux(t)
+	p := newMuxPeer(t, m, "us")
+	g := p.plane.generation()
+	connect := func() *tcpConn {
+		c := &tcpConn{from: addressOf(1), done: make(chan struct{})}
+		g.mu.Lock()
+		g.tcp[addressOf(1)] = c
+		g.mu.Unlock()
+		return c
+	}
+	first := connect()
+	p.lead(addressOf(1), true)
+	if !p.uses(first) {
+		t.Fatal("nothing leaves over the connection that was chosen")
+	}
+	close(first.done)
+	second := connect()
+	p.proveStream(second)
+	if !p.uses(second) || p.proven(first) {
+		t.Error("what leaves goes to the connection that has ended")
+	}
+	close(second.done)
+	g.mu.Lock()
+	delete(g.tcp, addressOf(1))
+	g.mu.Unlock()
+	p.gone(second)
+	p.plane.mu.Lock()
+	p.plane.way.Store(nil) // these have no socket to close
+	p.plane.mu.Unlock()
+}
+
+// TestFeedbackNeedsNoLockOfTheTransport: it comes with the plane's held, which the transport takes with its own.
+func TestFeedbackNeedsNoLockOfTheTransport(t *testing.T) {
+	st := newStage(t)
+	p := st.participant("PA_a")
+	e := newEgress(&recorder{}, st.server.now)
+	defer e.close()
+	tr := &transport{p: p, target: Subscriber, plane: &plane{}, out: e}
+	tr.back = &returns{find: p.subscriptionOf, bitrate: tr.estimated, out: e, stray: func() {}}
+	b, err := (&rtcp.ReceiverEstimatedMaximumBitrate{SenderSSRC: 1, Bitrate: 123_000, SSRCs: []uint32{5}}).Marshal()
+	must(t, err)
+	tr.mu.Lock()
+	tr.rtcp(b, 1)
+	tr.mu.Unlock()
+	if got := tr.told().Bitrate; got < 122_000 || got > 123_000 {
+		t.Errorf("the estimate is %v", got)
 	}
 }

@@ -15,7 +15,7 @@ import (
 const (
 	// waitingPackets is how many packets may wait for an agent, that of DTLS included; more are dropped, and sent again by
 	// whoever sent them.
-	waitingPackets = 64
+	waitingPackets = 128
 	// maxControl bounds such a packet, in bytes: none is longer than what one path passes in one piece.
 	maxControl = 2048
 )
@@ -83,20 +83,24 @@ func (g *generation) push(b []byte, from netip.AddrPort, tcp bool) bool {
 func (g *generation) receivedTCP(c *tcpConn, b []byte) {
 	from := c.remote()
 	g.mu.Lock()
-	if g.closed {
-		g.mu.Unlock()
+	closed := g.closed
+	if !closed {
+		g.tcp[from] = c
+	}
+	g.mu.Unlock()
+	if closed && !g.p.uses(c) { // a restart has closed it; media goes on there until there is another way
 		c.close()
 		return
 	}
-	g.tcp[from] = c
-	g.mu.Unlock()
 	switch kindOf(b) {
 	case kindSTUN:
-		if _, ok := parseSTUN(b); ok {
+		if _, ok := parseSTUN(b); ok && !closed {
 			g.push(b, from, true)
 		}
 	case kindDTLS:
-		g.p.handshakes(b, from, true)
+		if g.p.proven(c) {
+			g.p.handshakes(b, from, true)
+		}
 	case kindMedia:
 		if g.p.proven(c) {
 			at := g.p.mux.clock()

@@ -34,8 +34,9 @@ type plane struct {
 	way  atomic.Pointer[way]
 	seal atomic.Pointer[sealer] // nil until the keys are known
 	// seen is the server time of the latest sign of life; stale: it is long ago, and the next one is waited for.
-	seen  atomic.Int64
-	stale atomic.Bool
+	seen   atomic.Int64
+	stale  atomic.Bool
+	spoken atomic.Int64 // server time of the latest authentic packet of SRTP or SRTCP
 	// profile is the SRTP profile's name, empty until it is known.
 	profile atomic.Pointer[string]
 
@@ -49,6 +50,7 @@ type plane struct {
 	scratch   []byte
 
 	mu          sync.Mutex // guards what follows; taken last
+	ended       bool
 	addresses   []netip.AddrPort
 	streams     []*tcpConn // that are proven
 	generations []*generation
@@ -168,15 +170,20 @@ func (p *plane) generation() *generation {
 }
 
 // prove notes that the peer has been found at an address: what comes from there is its. Of too many the oldest is forgotten,
-// but not the one that is used.
+// but not the one that is used. An address from which another one's media comes stays that one's: who can forge a sender's
+// address could take it away.
 func (p *plane) prove(a netip.AddrPort) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	other := p.mux.at(a)
+	if p.ended || other != nil && other != p && other.speaks() {
+		return
+	}
 	if p.addresses == nil {
 		p.addresses = make([]netip.AddrPort, 0, 2)
 	}
-	if i := slices.Index(p.addresses, a); i >= 0 {
-		if p.mux.at(a) != p {
+	if slices.Contains(p.addresses, a) {
+		if other != p {
 			p.mux.bind(a, p)
 		}
 		return
@@ -193,12 +200,37 @@ func (p *plane) prove(a netip.AddrPort) {
 	p.mux.bind(a, p)
 }
 
+// forget takes an address back that is nobody's any more.
+func (p *plane) forget(a netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.addresses = slices.DeleteFunc(p.addresses, func(o netip.AddrPort) bool { return o == a })
+	p.mux.unbind(a, p)
+}
+
+// speechLife is how long an address is held for the peer whose media came from there.
+const speechLife = 2 * time.Second
+
+// speaks reports whether media, or its feedback, has come of late.
+func (p *plane) speaks() bool {
+	at := p.spoken.Load()
+	return at != 0 && p.mux.clock()-time.Duration(at) < speechLife
+}
+
 // proveStream is prove for a TCP connection.
 func (p *plane) proveStream(c *tcpConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.streams = slices.DeleteFunc(p.streams, (*tcpConn).ended)
+	if p.ended || c.ended() {
+		return
+	}
 	if !slices.Contains(p.streams, c) && len(p.streams) < maxAddresses {
 		p.streams = append(p.streams, c)
+	}
+	// The client may connect anew from the same address: to the ICE agent that is no other pair.
+	if w := p.way.Load(); w != nil && w.stream != nil && w.stream.ended() && w.to == c.remote() {
+		p.way.Store(&way{to: w.to, stream: c})
 	}
 }
 
@@ -223,26 +255,34 @@ func (p *plane) uses(c *tcpConn) bool {
 
 // lead has media leave for where the ICE agent's selected pair leads.
 func (p *plane) lead(to netip.AddrPort, tcp bool) {
-	to = unmapped(to)
-	w := &way{to: to}
+	w := &way{to: unmapped(to)}
 	if tcp {
-		p.mu.Lock()
-		for _, c := range p.streams {
-			if c.remote() == to {
-				w.stream = c
-			}
-		}
-		p.mu.Unlock()
-		if w.stream == nil {
+		// The agent chooses a pair before it answers the check that nominates it, so the connection may not be proven yet.
+		if w.stream = p.stream(w.to); w.stream == nil {
 			return // it has just ended
 		}
 	} else {
-		w.inside = p.mux.insides.at(to)
+		w.inside = p.mux.insides.at(w.to)
 	}
 	p.mu.Lock()
-	p.held = nil
-	p.way.Store(w)
+	defer p.mu.Unlock()
+	if !p.ended {
+		p.held = nil
+		p.way.Store(w)
+	}
+}
+
+// stream returns the TCP connection from an address, nil if there is none.
+func (p *plane) stream(from netip.AddrPort) *tcpConn {
+	p.mu.Lock()
+	generations := slices.Clone(p.generations)
 	p.mu.Unlock()
+	for _, g := range slices.Backward(generations) {
+		if c := g.stream(from); c != nil {
+			return c
+		}
+	}
+	return nil
 }
 
 // handshakes hands a DTLS packet from a proven address to the agent, which passes it on to Pion's DTLS.
@@ -268,7 +308,7 @@ func (p *plane) media(b []byte, at time.Duration) (gathers bool) {
 		return false
 	}
 	if p.open == nil && !p.secure() {
-		if len(p.early) < maxEarly {
+		if len(p.early) < maxEarly && len(b) <= headroom+maxTag {
 			p.early = append(p.early, slices.Clone(b))
 		}
 		return false
@@ -301,9 +341,11 @@ func (p *plane) take(b []byte, at time.Duration) (gathers bool) {
 		p.up.flooded(err)
 	case err != nil:
 	case control:
+		p.spoken.Store(int64(max(at, 1)))
 		p.alive(at)
 		p.up.rtcp(plain, at)
 	default:
+		p.spoken.Store(int64(max(at, 1)))
 		p.alive(at)
 		return p.up.rtp(plain, at)
 	}
@@ -404,6 +446,7 @@ func (p *plane) close() {
 	p.closed, p.early = true, nil
 	p.receiving.Unlock()
 	p.mu.Lock()
+	p.ended = true
 	p.way.Store(nil)
 	p.held = nil
 	addresses, generations, streams := p.addresses, slices.Clone(p.generations), slices.Clone(p.streams)

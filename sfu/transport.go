@@ -35,12 +35,12 @@ type transport struct {
 	gathered chan struct{}
 	up       atomic.Bool // connected
 	closed   atomic.Bool
+	bitrate  atomic.Int64   // of the latest REMB, in bit/s
 	readers  sync.WaitGroup // of data channels; added to with mu held
 
 	mu       sync.Mutex
 	state    State
 	trickled int
-	bitrate  float64 // of the latest REMB
 	measured measuredTransport
 	quieted  []quietChannel
 
@@ -94,9 +94,15 @@ func (t *transport) changed() {
 	t.mu.Lock()
 	up := t.advance()
 	t.mu.Unlock()
-	if up {
-		t.p.transportUp(t)
+	if !up {
+		return
 	}
+	t.plane.start() // hands up what came early, so mu mustn't be held
+	t.plane.endSessions()
+	if t.out != nil {
+		t.out.start()
+	}
+	t.p.transportUp(t)
 }
 
 // advance notes and tells the state, and reports whether the connection is up for the first time.
@@ -110,6 +116,7 @@ func (t *transport) advance() (up bool) {
 		s = Disconnected
 	case webrtc.PeerConnectionStateFailed:
 		s = Failed
+		t.plane.hold(true)
 	default:
 		return false
 	}
@@ -119,11 +126,6 @@ func (t *transport) advance() (up bool) {
 	t.state = s
 	if s == Connected && !t.up.Swap(true) {
 		up = true
-		t.plane.start()
-		t.plane.endSessions()
-		if t.out != nil {
-			t.out.start()
-		}
 	}
 	t.p.notify(TransportState{Target: t.target, State: s})
 	return up
@@ -317,16 +319,15 @@ func (t *transport) told() (f TransportFeedback) {
 		counts := t.out.congestion(t.p.server.now()).Counts
 		f.Received, f.Lost = counts.Received, counts.Lost
 	}
-	t.mu.Lock()
-	f.Bitrate = t.bitrate
-	t.mu.Unlock()
+	f.Bitrate = float64(t.bitrate.Load())
 	return f
 }
 
+// maxBitrate bounds what is believed of a REMB, in bit/s.
+const maxBitrate = 1e12
+
 func (t *transport) estimated(bps float64) {
-	t.mu.Lock()
-	t.bitrate = bps
-	t.mu.Unlock()
+	t.bitrate.Store(int64(min(bps, maxBitrate)))
 }
 
 // rtp implements ascending.
