@@ -322,7 +322,7 @@ func (in *ingest) rest() {
 
 // pass hands the gathered packets to the subscriptions.
 func (l *layer) pass() {
-	l.pub.deliver(l.index, l.gathered)
+	l.pub.deliver(l, l.gathered)
 	for i, p := range l.gathered {
 		p.release()
 		l.gathered[i] = nil

@@ -343,13 +343,9 @@ func (pub *publication) layer(index uint8) *layer {
 }
 
 // deliver hands received packets of one layer of a video to every subscription that is fed and heeds the layer.
-func (pub *publication) deliver(layer uint8, list []*packet) {
-	bit := pub.bit(layer)
-	for _, s := range *pub.started.Load() {
-		if s.heeded.Load()&bit != 0 {
-			s.forward(pub, list, false)
-		}
-	}
+func (pub *publication) deliver(l *layer, list []*packet) {
+	round := fanOut{pub: pub, to: *pub.started.Load(), packets: list, layer: pub.bit(l.index)}
+	l.audience = pub.owner.server.crew.deliver(round, l.audience)
 }
 
 // retarget has every subscriber's bandwidth shared out anew: a layer came or went.
@@ -426,8 +422,9 @@ type layer struct {
 	missed    atomic.Int32 // pictures that other layers sent since seen
 	spatial   atomic.Int32 // how many spatial layers the stream holds, 0 while it doesn't say
 	structure atomic.Pointer[codec.Structure]
-	// gathered are packets that wait for the rest of their frame. Of the goroutine that RTP comes from.
+	// Of the goroutine that RTP comes from. gathered are packets that wait for the rest of their frame.
 	gathered []*packet
+	audience int // so many subscriptions took the latest
 
 	mu        sync.Mutex
 	ssrc      uint32 // as the publisher sends it, 0 before the first packet

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -85,6 +86,7 @@ type Server struct {
 	certificate webrtc.Certificate
 	start       time.Time
 	totals      totals
+	crew        *crew
 
 	mu     sync.Mutex
 	rooms  map[string]*room
@@ -116,6 +118,7 @@ func New(cfg Config) (*Server, error) {
 	if s.mux, s.host, err = listen(cfg, s.now); err != nil {
 		return nil, err
 	}
+	s.crew = newCrew(runtime.GOMAXPROCS(0)-1, s.stop)
 	s.done.Add(2)
 	go s.watchSpeakers()
 	go s.watchStreams()
@@ -170,6 +173,7 @@ func (s *Server) Close() error {
 	}
 	wg.Wait()
 	s.done.Wait()
+	s.crew.close()
 	return s.mux.Close()
 }
 
