@@ -39,15 +39,16 @@ type crew struct {
 // shiftClosed keeps helpers out of a shift.
 const shiftClosed = -1 << 32
 
-// What is shared. Measured by BenchmarkCrew: a helper comes 10 to 60 µs after the call and costs about 10 µs; a packet takes about
-// 1.5 µs for each subscriber.
+// Work is counted in packets sent, about 0.8 µs each; a run costs as much as runWork of them (BenchmarkCrew). A helper comes 10 to
+// 60 µs after the call, and takes about as long of its core's time for coming and going: less than a tenth of the least work that
+// is shared.
 const (
-	sharedAudience = 24  // subscriptions
-	sharedWork     = 192 // packets to be sent
-	helperWork     = 128 // packets to be sent, for each helper
-	chunkWork      = 32  // packets to be sent, in each chunk: the last one is waited for
-	minChunk       = 2   // subscriptions
-	maxChunk       = 16
+	runWork    = 3
+	sharedWork = 800
+	helperWork = 400 // for each helper
+	chunkWork  = 48  // in each chunk: the last one is waited for
+	minChunk   = 2   // subscriptions
+	maxChunk   = 16
 )
 
 // CrewStats counts the fan-out to large audiences.
@@ -115,19 +116,20 @@ func (c *crew) work() (given, chunks int) {
 
 // deliver hands packets out and returns to how many subscriptions. audience is how many that may be; the crew may be nil.
 func (c *crew) deliver(round fanOut, audience int) (given int) {
-	work := audience * len(round.packets)
-	if c == nil || c.helpers == 0 || audience < sharedAudience || work < sharedWork {
+	each := runWork + len(round.packets)
+	work := audience * each
+	if c == nil || c.helpers == 0 || work < sharedWork {
 		return round.hand(round.to)
 	}
 	if !c.busy.CompareAndSwap(false, true) {
 		c.stats.busy.Add(1)
 		return round.hand(round.to)
 	}
-	c.round, c.chunk = round, max(minChunk, min(chunkWork/len(round.packets), maxChunk))
+	c.round, c.chunk = round, max(minChunk, min(chunkWork/each, maxChunk))
 	c.next.Store(0)
 	c.given.Store(0)
 	c.gate.Store(0)
-	for range min(c.helpers, work/helperWork) {
+	for range min(c.helpers, work/helperWork-1) {
 		select {
 		case c.wake <- struct{}{}:
 		default: // they are on their way
