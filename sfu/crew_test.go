@@ -194,6 +194,56 @@ func crowd(t *testing.T, helpers int) (got [][][]byte) {
 	return got
 }
 
+// held is a sink in which the first two runs wait to be let go: they are of two goroutines.
+type held struct {
+	runs *atomic.Int32
+	let  *[2]chan struct{}
+}
+
+func (h held) sendRun(run []segment) int {
+	if n := h.runs.Add(1); n <= 2 {
+		<-h.let[n-1]
+	}
+	return len(run)
+}
+
+// TestCrewIsWaitedFor: whoever is done first waits for the other, also if that one is the helper.
+func TestCrewIsWaitedFor(t *testing.T) {
+	for first := range 2 {
+		synctest.Test(t, func(t *testing.T) {
+			st := newStage(t)
+			st.employ(1)
+			video := st.publish("TR_v", Video, videoSection("0"))
+			for i := range sharedWork / runWork {
+				st.subscribe(video, fmt.Sprintf("PA_%d", i), videoSection("0"))
+			}
+			v := feed{ssrc: 7, pt: 96, mid: "0"}
+			st.in.one(v.packet(v.vp8(true, true), true), st.server.now())
+			h := held{new(atomic.Int32), &[2]chan struct{}{make(chan struct{}), make(chan struct{})}}
+			subscriptions := *video.started.Load()
+			for _, s := range subscriptions {
+				s.out.egress.sink = h
+			}
+			var returned atomic.Bool
+			go func() {
+				st.in.one(v.packet(v.vp8(true, true), true), st.server.now())
+				returned.Store(true)
+			}()
+			synctest.Wait()
+			close(h.let[first])
+			synctest.Wait()
+			if n := h.runs.Load(); int(n) <= len(subscriptions)-maxChunk || returned.Load() {
+				t.Errorf("%d of %d runs have been begun, returned: %v", n, len(subscriptions), returned.Load())
+			}
+			close(h.let[1-first])
+			synctest.Wait()
+			if n := h.runs.Load(); int(n) != len(subscriptions) || !returned.Load() {
+				t.Errorf("%d of %d runs, returned: %v", n, len(subscriptions), returned.Load())
+			}
+		})
+	}
+}
+
 func TestCrewAllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector drops from pools at random")
