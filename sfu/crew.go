@@ -39,9 +39,9 @@ type crew struct {
 // shiftClosed keeps helpers out of a shift.
 const shiftClosed = -1 << 32
 
-// Work is counted in packets sent, about 0.8 µs each; a run costs as much as runWork of them (BenchmarkCrew). A helper comes 10 to
-// 60 µs after the call, and takes about as long of its core's time for coming and going: less than a tenth of the least work that
-// is shared.
+// Work is counted in packets sent, about 0.8 µs each; a run costs as much as runWork of them. To share a round takes 50 to 100 µs of
+// processor time beside it, for waking and for what the cores have in common: about a tenth of the least that is shared. All of
+// this is by BenchmarkCrew.
 const (
 	runWork    = 3
 	sharedWork = 800
