@@ -15,9 +15,9 @@
 //     ([anytime/sfu/codec.Parse]) and kept ([anytime/sfu/history.Packets]). layers.go reads the dependency descriptor of
 //     streams with several layers, and keeps packets back that came before the structure of theirs.
 //  4. gather.go: the packets of a video's frame go on together, as far as they are at hand.
-//  5. publication.go: fan-out reads a list that is copied on write. No lock is shared between subscribers. Who doesn't heed the
-//     packets' simulcast layer is passed by (heed.go). Before it, in rooms of many open microphones, voices.go holds back the
-//     audio of all but the loudest ([anytime/sfu/speakers.Loudest]).
+//  5. publication.go: fan-out reads a list that is copied on write, and passes those by that follow another simulcast layer
+//     (heed.go). No lock is shared between subscribers, so that other cores can take a part of many (crew.go). Before it, in rooms of
+//     many open microphones, voices.go holds back the audio of all but the loudest ([anytime/sfu/speakers.Loudest]).
 //  6. subscription.go: [anytime/sfu/forward.Forwarder] drops it or gives it the subscription's own numbers. Which simulcast
 //     layer, or which spatial and temporal layers of a stream that holds several, is decided by the allocation of the
 //     subscriber's bandwidth. Which of a track's codecs it follows, and what the publisher hears of that, is in codecs.go and
@@ -54,6 +54,6 @@
 // freeze.go the gaps in a video, quality.go the score.
 //
 // Goroutines: Pion's own, one per server each for speaker intervals and for the state of streams (streamstate.go) and
-// connections (quality.go, links.go, liveness.go), and one per participant while there is something to offer. Timers need none
-// while they wait.
+// connections (quality.go, links.go, liveness.go), one for each core but the first that helps with fan-out (crew.go), one for
+// each core on which what is due runs (clockwork.go), and one per participant while there is something to offer.
 package sfu

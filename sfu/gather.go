@@ -28,9 +28,10 @@ const (
 
 // gather is what waits of one layer for the rest of a frame.
 type gather struct {
-	packets []*packet
-	since   time.Duration // when the first of packets came
-	soon    int           // how often the rest of a frame came soon of late: see lingerAfter
+	packets  []*packet
+	audience int           // so many subscriptions took the latest
+	since    time.Duration // when the first of packets came
+	soon     int           // how often the rest of a frame came soon of late: see lingerAfter
 	// rested is when the reader last had no more of a frame, which had this timestamp; 0 if that was its end.
 	rested    time.Duration
 	timestamp uint32
@@ -122,7 +123,7 @@ func (w *gathering) stop() {
 // pass hands what was gathered to the subscriptions.
 func (l *layer) pass() {
 	g := &l.gather
-	l.pub.deliver(l.index, g.packets)
+	l.pub.deliver(l, g.packets)
 	for i, p := range g.packets {
 		p.release()
 		g.packets[i] = nil

@@ -343,13 +343,9 @@ func (pub *publication) layer(index uint8) *layer {
 }
 
 // deliver hands received packets of one layer of a video to every subscription that is fed and heeds the layer.
-func (pub *publication) deliver(layer uint8, list []*packet) {
-	bit := pub.bit(layer)
-	for _, s := range *pub.started.Load() {
-		if s.heeded.Load()&bit != 0 {
-			s.forward(pub, list, false)
-		}
-	}
+func (pub *publication) deliver(l *layer, list []*packet) {
+	round := fanOut{pub: pub, to: *pub.started.Load(), packets: list, layer: pub.bit(l.index)}
+	l.gather.audience = pub.owner.server.crew.deliver(round, l.gather.audience)
 }
 
 // retarget has every subscriber's bandwidth shared out anew: a layer came or went.

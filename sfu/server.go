@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -86,6 +87,7 @@ type Server struct {
 	start       time.Time
 	totals      totals
 	works       clockwork
+	crew        *crew
 
 	mu     sync.Mutex
 	rooms  map[string]*room
@@ -117,6 +119,7 @@ func New(cfg Config) (*Server, error) {
 	if s.mux, s.host, err = listen(cfg, s.now); err != nil {
 		return nil, err
 	}
+	s.crew = newCrew(runtime.GOMAXPROCS(0)-1, s.stop)
 	s.done.Add(2)
 	go s.watchSpeakers()
 	go s.watchStreams()
@@ -171,6 +174,7 @@ func (s *Server) Close() error {
 	}
 	wg.Wait()
 	s.done.Wait()
+	s.crew.close()
 	err := s.mux.Close()
 	s.works.stop()
 	return err

@@ -14,6 +14,7 @@ type Stats struct {
 	Rooms        int
 	Participants []ParticipantStats
 	Totals       Totals
+	Crew         CrewStats
 	// Voices are the rooms in which microphones are open. HeldBack counts the packets of microphones that were held back, in
 	// rooms that have ended too.
 	Voices   []VoicesStats
@@ -154,7 +155,7 @@ func (s *Server) Stats() Stats {
 	for _, r := range s.rooms {
 		rooms = append(rooms, r)
 	}
-	out := Stats{Rooms: len(rooms), HeldBack: s.heldBack}
+	out := Stats{Rooms: len(rooms), HeldBack: s.heldBack, Crew: s.crew.snapshot()}
 	s.mu.Unlock()
 	out.Totals = Totals{Shed: s.totals.shed.Load(), PaddingBytes: s.totals.padding.Load(),
 		Probes: s.totals.probes.Load(), ProbesFailed: s.totals.failed.Load()}

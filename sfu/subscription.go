@@ -281,8 +281,8 @@ func formatFor(n *section, in payload, all []payload, encrypted bool) (format, b
 }
 
 // forward decides on received packets of one layer of a codec, or on one of audio, and sends them. It is called for the layers that
-// it heeds, from the goroutine that received them; of audio, for those that aren't held back and the first that is, with hush
-// set.
+// it heeds, by the goroutine that received them or by another while that one waits; of audio, for those that aren't held back and
+// the first that is, with hush set.
 func (s *subscription) forward(pub *publication, list []*packet, hush bool) {
 	s.mu.Lock()
 	st := s.out

@@ -22,6 +22,8 @@ import (
 type voice struct {
 	heard    uint64        // fresh packets
 	heldBack atomic.Uint64 // of them, those that nobody got
+	packet   [1]*packet    // that is being handed out
+	audience int           // so many subscriptions took the latest
 }
 
 // ear is what a room has on an audio track.
@@ -123,19 +125,29 @@ func (pub *publication) say(p *packet) {
 	if !goes && !ends {
 		return
 	}
-	one := [1]*packet{p}
-	for _, s := range *pub.started.Load() {
-		e := earOf(places, s.room)
+	v := &pub.voice
+	v.packet[0] = p
+	round := fanOut{pub: pub, to: *pub.started.Load(), packets: v.packet[:], places: places}
+	v.audience = pub.owner.server.crew.deliver(round, v.audience)
+	v.packet[0] = nil
+}
+
+// say hands the packet to those of some subscriptions that are to hear it, and returns how many they are.
+func (f *fanOut) say(to []*subscription) (given int) {
+	fresh := f.packets[0].fresh
+	for _, s := range to {
+		e := earOf(f.places, s.room)
 		if e == nil {
 			continue // its room has just lost the track
 		}
-		switch n := int(s.p.voices.Load()); {
-		case e.now.For(n):
-			s.forward(pub, one[:], false)
-		case p.fresh && e.before.Forward:
-			s.forward(pub, one[:], true)
+		hush := !e.now.For(int(s.p.voices.Load()))
+		if hush && !(fresh && e.before.Forward) {
+			continue
 		}
+		s.forward(f.pub, f.packets, hush)
+		given++
 	}
+	return given
 }
 
 func earOf(places []place, r *room) *ear {

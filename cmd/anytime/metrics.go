@@ -102,6 +102,9 @@ func (n *node) figures() []metric {
 		{name: "downlink_padding_bytes_total", help: "Bytes sent to find out what links take.", value: float64(media.Totals.PaddingBytes), grows: true},
 		{name: "downlink_probes_total", help: "Probes that found out something.", value: float64(media.Totals.Probes), grows: true},
 		{name: "downlink_probes_failed_total", help: "Probes that found out nothing.", value: float64(media.Totals.ProbesFailed), grows: true},
+		{name: "fan_outs_shared_total", help: "Times that packets for many subscribers were shared out among the cores.", value: float64(media.Crew.Shifts), grows: true},
+		{name: "fan_outs_alone_total", help: "Times that they weren't, because the other cores had another publisher's.", value: float64(media.Crew.Busy), grows: true},
+		{name: "fan_out_chunks_helped_total", help: "Parts of shared ones that another core did.", value: float64(media.Crew.Helped), grows: true},
 	}
 	list = append(list,
 		metric{name: "rooms_choosing_voices", help: "Rooms with so many open microphones that only the loudest are forwarded.", value: float64(large)},
