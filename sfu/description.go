@@ -41,7 +41,7 @@ type section struct {
 	// sending and receiving are the direction as the description's author means it.
 	sending, receiving bool
 	rejected           bool // port 0, of its own accord
-	payloads           []payload
+	payloads           payloads
 	extensions         map[string]uint8 // URI → id
 	mixed              bool             // a=extmap-allow-mixed
 	noVoice            bool             // the audio level extension's V bit isn't used
@@ -66,6 +66,9 @@ type payload struct {
 	transportCC bool
 }
 
+// payloads are those of an m-line, in the order of preference.
+type payloads []payload
+
 // ccfb is congestion control feedback as RFC 8888 has it.
 const ccfb = "ack ccfb"
 
@@ -84,8 +87,8 @@ func (s *section) payload(pt uint8) (payload, bool) {
 }
 
 // rtxOf returns the payload type that repairs pt, 0 if none.
-func (s *section) rtxOf(pt uint8) uint8 {
-	for _, p := range s.payloads {
+func (l payloads) rtxOf(pt uint8) uint8 {
+	for _, p := range l {
 		if p.rtx && p.apt == pt {
 			return p.pt
 		}

@@ -162,7 +162,7 @@ func FuzzAnswer(f *testing.F) {
 		for i := range min(len(offered), len(after)) {
 			n := negotiated(&offered[i], &after[i])
 			for _, p := range n.payloads {
-				_, _, _ = outgoingPayload(&after[i], p)
+				_, _, _ = outgoingPayload(after[i].payloads, p)
 				_ = sameFormat(p.kind, p.fmtp, mime)
 			}
 		}

@@ -14,13 +14,16 @@ import (
 // speak, and without feedback, which it needs for its answer alone. That is where [leaned] puts it back.
 //
 // Of an m-line of video on which the client only receives, Pion is shown a single codec: it neither sends nor receives there, since
-// what we send on it is ours to describe (sections.go). Such m-lines are most of a client's with a single peer connection.
+// what we send on it is ours to describe (sections.go). Of no m-line of that kind is it shown the header extensions. Such
+// m-lines are most of a client's with a single peer connection, and Pion keeps what it is shown twice, as text and parsed.
 
 // leaned is what was taken out of an offer, by mid.
 type leaned struct {
 	// feedback are the kinds of feedback (RFC 4585 section 4.2) that the offer has and we speak, by payload type.
 	feedback map[string]map[string][]string
 	stubs    map[string]stub
+	// extensions are the header extensions (RFC 8285 section 5) that we speak of an m-line on which the client only receives.
+	extensions map[string][]sdp.Attribute
 }
 
 // stub are the codecs that we speak of an m-line that is shown with one.
@@ -58,7 +61,7 @@ var ownCodecs = func() map[string][]string {
 
 // lean takes out of an offer what Pion needn't see.
 func lean(d *sdp.SessionDescription) leaned {
-	all := leaned{feedback: map[string]map[string][]string{}, stubs: map[string]stub{}}
+	all := leaned{feedback: map[string]map[string][]string{}, stubs: map[string]stub{}, extensions: map[string][]sdp.Attribute{}}
 	for _, m := range d.MediaDescriptions {
 		kind := m.MediaName.Media
 		if kind != "audio" && kind != "video" || m.MediaName.Port.Value == 0 {
@@ -88,6 +91,9 @@ func lean(d *sdp.SessionDescription) leaned {
 		}
 		all.feedback[mid] = said
 		retain(m, keep)
+		if receives {
+			all.extensions[mid] = takeExtensions(m)
+		}
 		if one := firstCodec(m); kind == "video" && receives && one != "" {
 			s := stub{formats: m.MediaName.Formats}
 			for _, a := range m.Attributes {
@@ -128,6 +134,26 @@ func retain(m *sdp.MediaDescription, keep map[string]bool) {
 		pt, _, _ := strings.Cut(a.Value, " ")
 		return a.Key == "rtcp-fb" || (a.Key == "rtpmap" || a.Key == "fmtp") && !keep[pt]
 	})
+}
+
+// takeExtensions takes the header extensions out of an m-line, and returns those that we speak as an answer names them.
+func takeExtensions(m *sdp.MediaDescription) (ours []sdp.Attribute) {
+	own := receivedAudio
+	if m.MediaName.Media == "video" {
+		own = receivedVideo
+	}
+	m.Attributes = slices.DeleteFunc(m.Attributes, func(a sdp.Attribute) bool {
+		if a.Key != sdp.AttrKeyExtMap {
+			return false
+		}
+		f := strings.Fields(a.Value)
+		if len(f) >= 2 && slices.Contains(own, f[1]) {
+			id, _, _ := strings.Cut(f[0], "/")
+			ours = append(ours, sdp.NewAttribute(sdp.AttrKeyExtMap, id+" "+f[1]))
+		}
+		return true
+	})
+	return ours
 }
 
 // firstCodec returns the first payload type of a codec that has no parameters, so that Pion takes it for its own: VP8;
@@ -176,7 +202,7 @@ func ownPayloads(m *sdp.MediaDescription) map[string]bool {
 	return keep
 }
 
-// restore puts what both speak into the answer to a lean offer: the codecs of stubs, and feedback.
+// restore puts what both speak into the answer to a lean offer: the codecs of stubs, header extensions and feedback.
 func (l leaned) restore(answer string) (string, error) {
 	var d sdp.SessionDescription
 	if err := d.UnmarshalString(answer); err != nil {
@@ -191,6 +217,10 @@ func (l leaned) restore(answer string) (string, error) {
 			retain(m, nil)
 			m.MediaName.Formats = slices.Clone(s.formats)
 			m.Attributes = append(m.Attributes, s.attributes...)
+		}
+		if list, ok := l.extensions[mid]; ok {
+			takeExtensions(m) // Pion answers with those of other m-lines
+			m.Attributes = append(m.Attributes, list...)
 		}
 		said := l.feedback[mid]
 		if len(said) == 0 {

@@ -2,6 +2,7 @@ package sfu
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -107,6 +108,9 @@ func TestReceivingSectionsBeginToSend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for i := range want {
+		delete(want[i].extensions, "urn:unheard")
+	}
 	for i, offer := range []string{receiving, sending, receiving, sending} {
 		answer, _, err := p.Offer(offer)
 		if err != nil {
@@ -119,6 +123,9 @@ func TestReceivingSectionsBeginToSend(t *testing.T) {
 		for n, s := range sections {
 			if sends := n == 0 && i%2 == 1; s.receiving != sends || s.rejected {
 				t.Errorf("offer %d, section %d: receiving %v, rejected %v", i, n, s.receiving, s.rejected)
+			}
+			if !maps.Equal(s.extensions, want[n].extensions) {
+				t.Errorf("offer %d, section %d: the header extensions are %v, offered were %v", i, n, s.extensions, want[n].extensions)
 			}
 			if len(s.payloads) != len(want[n].payloads) {
 				t.Errorf("offer %d, section %d: %d payload types of %d are in the answer", i, n, len(s.payloads), len(want[n].payloads))
@@ -199,7 +206,7 @@ func browserOffer(sections int) string {
 	s.WriteString("\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=setup:actpass\r\na=fingerprint:sha-256 AB" + strings.Repeat(":AB", 31) + "\r\n")
 	for i := range sections {
 		var formats, lines strings.Builder
-		codec := func(pt int, name, fmtp string) {
+		add := func(pt int, name, fmtp string) {
 			fmt.Fprintf(&formats, " %d %d", pt, pt+1)
 			fmt.Fprintf(&lines, "a=rtpmap:%d %s/90000\r\n", pt, name)
 			for _, f := range []string{"goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"} {
@@ -210,12 +217,13 @@ func browserOffer(sections int) string {
 			}
 			fmt.Fprintf(&lines, "a=rtpmap:%d rtx/90000\r\na=fmtp:%d apt=%d\r\n", pt+1, pt+1, pt)
 		}
-		codec(96, "VP8", "")
+		add(96, "VP8", "")
 		for n, f := range videoFormats[1:] {
 			_, name, _ := strings.Cut(f.kind.String(), "/")
-			codec(102+2*n, name, f.fmtp)
+			add(102+2*n, name, f.fmtp)
 		}
-		fmt.Fprintf(&s, "m=video 9 UDP/TLS/RTP/SAVPF%s\r\nc=IN IP4 0.0.0.0\r\na=rtcp-mux\r\na=mid:%d\r\na=recvonly\r\n%s", formats.String(), i, lines.String())
+		fmt.Fprintf(&s, "m=video 9 UDP/TLS/RTP/SAVPF%s\r\nc=IN IP4 0.0.0.0\r\na=rtcp-mux\r\na=mid:%d\r\na=recvonly\r\n"+
+			"a=extmap:3 "+codec.URITransportSequence+"\r\na=extmap:4/recvonly "+codec.URIMid+"\r\na=extmap:9 urn:unheard\r\n%s", formats.String(), i, lines.String())
 	}
 	return s.String()
 }

@@ -218,8 +218,8 @@ func (nowhere) Close() error                { return nil }
 
 // outgoingPayload returns the payload type under which a subscriber's m-line takes a published payload, and its RTX payload
 // type (0 = none). Formats of one codec must match in what a decoder has to have, see sameFormat.
-func outgoingPayload(line *section, in payload) (pt, rtx uint8, ok bool) {
-	for _, p := range line.payloads {
+func outgoingPayload(line payloads, in payload) (pt, rtx uint8, ok bool) {
+	for _, p := range line {
 		if p.rtx || p.kind != in.kind || p.clock != in.clock {
 			continue
 		}

@@ -476,9 +476,11 @@ func (p *Participant) Offer(sdp string) (answer string, tracks map[string]string
 	for i := range ours {
 		byMid[ours[i].mid] = &ours[i]
 	}
-	agreed := make([]section, 0, len(sections))
+	// With a single peer connection most m-lines are for what we send: those on which the client has never sent don't matter.
+	sent := p.sentOn()
+	var agreed []section
 	for i := range sections {
-		if a := byMid[sections[i].mid]; a != nil {
+		if a := byMid[sections[i].mid]; a != nil && (sections[i].sending || sent[sections[i].mid]) {
 			s := negotiated(&sections[i], a)
 			// See tune: the answer that the client gets follows its own order.
 			slices.SortStableFunc(s.payloads, func(a, b payload) int { return sections[i].rank(a.pt) - sections[i].rank(b.pt) })

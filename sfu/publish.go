@@ -132,6 +132,17 @@ func (p *Participant) follow(b bindings) {
 	}
 }
 
+// sentOn returns the mids of the m-lines on which the client has sent.
+func (p *Participant) sentOn() map[string]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	mids := make(map[string]bool, len(p.tracks.sections))
+	for i := range p.tracks.sections {
+		mids[p.tracks.sections[i].mid] = true
+	}
+	return mids
+}
+
 // bind ties announced tracks to negotiated m-lines: by the msid's track id, else the first of the kind. Called with p.mu
 // held.
 func (p *Participant) bind() (b bindings) {

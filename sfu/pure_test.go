@@ -214,8 +214,8 @@ func TestParseDescription(t *testing.T) {
 	if ids := extensionIDsOf(&a); ids.level != 1 || ids.transport != 3 || ids.mid != 4 {
 		t.Errorf("extensions: %+v", ids)
 	}
-	if p, _ := v.payload(96); !p.nack || v.rtxOf(96) != 97 {
-		t.Errorf("vp8: %+v, rtx %d", p, v.rtxOf(96))
+	if p, _ := v.payload(96); !p.nack || v.payloads.rtxOf(96) != 97 {
+		t.Errorf("vp8: %+v, rtx %d", p, v.payloads.rtxOf(96))
 	}
 	if strings.Join(v.rids, "") != "qhf" {
 		t.Errorf("rids %v", v.rids)

@@ -108,7 +108,7 @@ type stream struct {
 	packet  outgoing // scratch
 	formats formats
 
-	line       section   // as negotiated
+	line       payloads  // as negotiated
 	moved      bool      // the codec before is still in the fan-out
 	can        codecBits // the codecs that it can have
 	repairNext uint16
@@ -164,7 +164,7 @@ func (l formats) with(f format) formats {
 // establish makes the sending side from the negotiated m-line. It fails when the subscriber takes none of the track's
 // codecs.
 func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) error {
-	st := &stream{egress: e, line: *n, ids: extensionIDsOf(n), ssrc: ssrc, cname: s.pub.streamID(), repairNext: uint16(rand.Uint32())}
+	st := &stream{egress: e, line: n.payloads, ids: extensionIDsOf(n), ssrc: ssrc, cname: s.pub.streamID(), repairNext: uint16(rand.Uint32())}
 	bound := s.pub.codecs.bound()
 	takes := st.takes(s.pub.codecs, bound)
 	if takes == 0 {
@@ -231,7 +231,7 @@ func (st *stream) takes(codecs *codecSet, bound codecBits) (b codecBits) {
 		formats, main := pub.formats, pub.format
 		pub.mu.Unlock()
 		for _, in := range formats {
-			f, sendable := formatFor(&st.line, in, formats, pub.cfg.Encrypted)
+			f, sendable := formatFor(st.line, in, formats, pub.cfg.Encrypted)
 			if !sendable {
 				continue
 			}
@@ -246,12 +246,12 @@ func (st *stream) takes(codecs *codecSet, bound codecBits) (b codecBits) {
 }
 
 // takes reports whether the m-line has the codec at all.
-func (s *section) takes(kind codec.Kind) bool {
-	return slices.ContainsFunc(s.payloads, func(p payload) bool { return !p.rtx && p.kind == kind && kind != codec.Unknown })
+func (l payloads) takes(kind codec.Kind) bool {
+	return slices.ContainsFunc(l, func(p payload) bool { return !p.rtx && p.kind == kind && kind != codec.Unknown })
 }
 
 // formatFor maps one of the publisher's formats.
-func formatFor(n *section, in payload, all []payload, encrypted bool) (format, bool) {
+func formatFor(line payloads, in payload, all []payload, encrypted bool) (format, bool) {
 	if in.kind == codec.RED {
 		// The blocks of RED carry the publisher's payload type of Opus (RFC 2198 section 3). Where the subscriber knows Opus
 		// by another one, it gets the primary block alone.
@@ -264,11 +264,11 @@ func formatFor(n *section, in payload, all []payload, encrypted bool) (format, b
 		if !found {
 			return format{}, false
 		}
-		pt, _, ok := outgoingPayload(n, opus)
+		pt, _, ok := outgoingPayload(line, opus)
 		if !ok {
 			return format{}, false
 		}
-		if red, _, ok := outgoingPayload(n, in); ok && pt == opus.pt {
+		if red, _, ok := outgoingPayload(line, in); ok && pt == opus.pt {
 			return format{pt: red}, true
 		}
 		if encrypted {
@@ -276,7 +276,7 @@ func formatFor(n *section, in payload, all []payload, encrypted bool) (format, b
 		}
 		return format{pt: pt, unwrap: true}, true
 	}
-	pt, rtx, ok := outgoingPayload(n, in)
+	pt, rtx, ok := outgoingPayload(line, in)
 	return format{pt: pt, rtx: rtx}, ok
 }
 
