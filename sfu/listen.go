@@ -24,8 +24,6 @@ const (
 	// tcpWriteBuffer bounds what may wait for a slow ICE-TCP peer, in bytes; packets beyond it are dropped, so that one
 	// bad link never holds up the publisher that feeds it.
 	tcpWriteBuffer = 1 << 20
-	// tcpReadBuffer is in packets.
-	tcpReadBuffer = 64
 	// maxTCP and maxTCPPerAddress bound the ICE-TCP connections, which need no proof to be opened; an address is an IPv4
 	// address or an IPv6 /64. A client behind a NAT makes two to four.
 	maxTCP           = 4096
