@@ -80,16 +80,19 @@ func (g *generation) push(b []byte, from netip.AddrPort, tcp bool) bool {
 func (g *generation) receivedTCP(c *tcpConn, b []byte) {
 	from := c.remote()
 	g.mu.Lock()
-	if g.closed {
-		g.mu.Unlock()
+	closed := g.closed
+	if !closed {
+		g.tcp[from] = c
+	}
+	g.mu.Unlock()
+	// RFC 8445 section 9: during a restart, media goes on over the pair of before until there is another.
+	if closed && !g.p.uses(c) {
 		c.close()
 		return
 	}
-	g.tcp[from] = c
-	g.mu.Unlock()
 	switch kindOf(b) {
 	case kindSTUN:
-		if _, ok := parseSTUN(b); ok {
+		if _, ok := parseSTUN(b); ok && !closed {
 			g.push(b, from, true)
 		}
 	case kindDTLS:
