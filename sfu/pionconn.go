@@ -100,7 +100,7 @@ func (g *generation) receivedTCP(c *tcpConn, b []byte) {
 	case kindMedia:
 		if g.p.proven(c) {
 			at := g.p.mux.clock()
-			if g.p.media(b, at) {
+			if g.p.media(b, from, at) {
 				g.p.rest(at)
 			}
 		}

@@ -3,6 +3,7 @@ package sfu
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -36,6 +37,8 @@ type plane struct {
 	// seen is the server time of the latest sign of life; stale: it is long ago, and the next one is waited for.
 	seen  atomic.Int64
 	stale atomic.Bool
+	// heard is the server time of the latest authentic packet that came over the way in use.
+	heard atomic.Int64
 	// profile is the SRTP profile's name, empty until it is known.
 	profile atomic.Pointer[string]
 
@@ -241,7 +244,9 @@ func (p *plane) lead(to netip.AddrPort, tcp bool) {
 	}
 	p.mu.Lock()
 	p.held = nil
-	p.way.Store(w)
+	if was := p.way.Swap(w); was == nil || was.to != w.to {
+		p.heard.Store(0)
+	}
 	p.mu.Unlock()
 }
 
@@ -259,9 +264,18 @@ func (p *plane) hello(h handshake.MessageServerHello) handshake.Message {
 	return &h
 }
 
+// unheard is for how long nothing authentic has come over the way in use.
+func (p *plane) unheard() time.Duration {
+	heard := p.heard.Load()
+	if heard == 0 {
+		return math.MaxInt64
+	}
+	return p.mux.clock() - time.Duration(heard)
+}
+
 // media takes an SRTP or SRTCP packet that came at server time at from a proven address. It reports whether the rest of a frame
 // is awaited: the caller says so by rest when there is nothing more at hand.
-func (p *plane) media(b []byte, at time.Duration) (gathers bool) {
+func (p *plane) media(b []byte, from netip.AddrPort, at time.Duration) (gathers bool) {
 	p.receiving.Lock()
 	defer p.receiving.Unlock()
 	if p.closed {
@@ -273,7 +287,7 @@ func (p *plane) media(b []byte, at time.Duration) (gathers bool) {
 		}
 		return false
 	}
-	return p.take(b, at)
+	return p.take(b, from, at)
 }
 
 // rest lets go on what was gathered so far.
@@ -286,7 +300,7 @@ func (p *plane) rest(at time.Duration) {
 }
 
 // take opens a packet and hands it up. Called with receiving held.
-func (p *plane) take(b []byte, at time.Duration) (gathers bool) {
+func (p *plane) take(b []byte, from netip.AddrPort, at time.Duration) (gathers bool) {
 	var plain []byte
 	var err error
 	control := isRTCP(b)
@@ -299,15 +313,19 @@ func (p *plane) take(b []byte, at time.Duration) (gathers bool) {
 	case err == errSources:
 		p.closed = true
 		p.up.flooded(err)
+		return false
 	case err != nil:
-	case control:
-		p.alive(at)
-		p.up.rtcp(plain, at)
-	default:
-		p.alive(at)
-		return p.up.rtp(plain, at)
+		return false
 	}
-	return false
+	p.alive(at)
+	if w := p.way.Load(); w != nil && w.to == from {
+		p.heard.Store(int64(max(at, 1)))
+	}
+	if control {
+		p.up.rtcp(plain, at)
+		return false
+	}
+	return p.up.rtp(plain, at)
 }
 
 // start is told that the DTLS handshake may be over.
@@ -351,7 +369,7 @@ func (p *plane) secure() bool {
 	early, now := p.early, p.mux.clock()
 	p.early = nil
 	for _, b := range early {
-		p.take(b, now)
+		p.take(b, netip.AddrPort{}, now)
 	}
 	p.up.rest(now)
 	return true
