@@ -155,7 +155,7 @@ func crowd(t *testing.T, helpers int) (got [][][]byte) {
 					b[48], b[49] = byte(frame), byte(i)
 					in.rtp(v.packet(b, i == packets-1), now)
 				}
-				in.rest()
+				in.rest(0)
 			}
 		})
 		publishing.Go(func() {

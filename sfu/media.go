@@ -175,7 +175,7 @@ func (s *Server) newPeer(target Target, fullICE bool, plane *plane) (*webrtc.Pee
 	e.SetIncludeLoopbackCandidate(true) // the list of announced addresses decides
 	e.SetLite(!fullICE)
 	e.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	path := paths{lite: !fullICE}
+	path := paths{lite: !fullICE, unheard: plane.unheard}
 	e.SetICEBindingRequestHandler(func(m *stun.Message, _, remote ice.Candidate, _ *ice.CandidatePair) bool {
 		return path.request(m, remote)
 	})

@@ -128,7 +128,7 @@ func (m *mux) receive(b []byte, from netip.AddrPort, at time.Duration) (gathers 
 		}
 	case kindMedia:
 		if p := m.at(from); p != nil {
-			if p.media(b, at) {
+			if p.media(b, from, at) {
 				return p
 			}
 		} else {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -340,7 +341,7 @@ func TestCloseLetsGoOfEverything(t *testing.T) {
 	if n := m.stats.unknown.Load() - before; n != 3 {
 		t.Errorf("%d of 3 packets for who has gone are counted", n)
 	}
-	if p.media(p.packet(t), 0); len(p.up.media) != 0 {
+	if p.media(p.packet(t), addressOf(0), 0); len(p.up.media) != 0 {
 		t.Error("handed up after close")
 	}
 	if n := p.send([]udp.Run{{Buffer: []byte{1}}}); n != 0 || len(w.took()) != 0 {
@@ -444,6 +445,35 @@ func TestEarlyMedia(t *testing.T) {
 	for i, b := range p.up.media {
 		if n := binary.BigEndian.Uint16(b[2:]); int(n) != i+1 {
 			t.Fatalf("place %d has packet %d", i, n)
+		}
+	}
+}
+
+// TestUnheard: only media over the way in use says that it works.
+func TestUnheard(t *testing.T) {
+	m, _ := wiredMux(t)
+	p := newMuxPeer(t, m, "us")
+	p.answers(t, addressOf(1))
+	p.answers(t, addressOf(2))
+	now := m.clock()
+	for step, x := range []struct {
+		do   func()
+		want time.Duration
+	}{
+		{func() {}, math.MaxInt64},
+		{func() { m.receive(p.packet(t), addressOf(1), now) }, math.MaxInt64}, // there is no way yet
+		{func() { p.lead(addressOf(1), false) }, math.MaxInt64},
+		{func() { m.receive(p.packet(t), addressOf(1), now-10) }, 10},
+		{func() { m.receive(p.packet(t), addressOf(2), now) }, 10},
+		{func() { m.receive(make([]byte, 100), addressOf(1), now) }, 10},
+		{func() { b := p.packet(t); b[20]++; m.receive(b, addressOf(1), now) }, 10}, // forged
+		{func() { p.lead(addressOf(1), false) }, 10},
+		{func() { m.receive(p.packet(t), addressOf(1), now-5) }, 5},
+		{func() { p.lead(addressOf(2), false) }, math.MaxInt64},
+		{func() { m.receive(p.packet(t), addressOf(2), now-3) }, 3},
+	} {
+		if x.do(); p.unheard() != x.want {
+			t.Errorf("step %d: unheard for %v, want %v", step, p.unheard(), x.want)
 		}
 	}
 }

@@ -25,7 +25,9 @@ const pathSilence = time.Second
 //
 // It is used on the agent's goroutine alone.
 type paths struct {
-	lite      bool
+	lite bool
+	// unheard says for how long no media has come over the path in use: the agent sees none of it.
+	unheard   func() time.Duration
 	username  string // of the ICE generation
 	restarted bool
 	nominated ice.Candidate
@@ -44,7 +46,7 @@ func (p *paths) request(m *stun.Message, remote ice.Candidate) bool {
 		p.nominated = remote
 		return true
 	case p.nominated == nil || p.nominated == remote:
-	case time.Since(p.nominated.LastReceived()) > pathSilence:
+	case min(time.Since(p.nominated.LastReceived()), p.unheard()) > pathSilence:
 		p.nominated = remote
 		return true
 	}

@@ -29,7 +29,8 @@ func TestPaths(t *testing.T) {
 		return m
 	}
 	wlan, mobile, third := &heardCandidate{}, &heardCandidate{}, &heardCandidate{}
-	p := paths{lite: true}
+	var unheard time.Duration
+	p := paths{lite: true, unheard: func() time.Duration { return unheard }}
 	for i, step := range []struct {
 		username  string
 		nominates bool
@@ -50,7 +51,14 @@ func TestPaths(t *testing.T) {
 		{"c:d", true, wlan, 0, false},
 		{"c:d", false, mobile, 2 * pathSilence, true},
 	} {
-		wlan.ago = step.silent
+		wlan.ago, unheard = step.silent, time.Minute
+		if step.silent > pathSilence && !step.nominates && step.want {
+			unheard = 0
+			if p.nominated == ice.Candidate(wlan) && p.request(check(step.username, false), step.from) {
+				t.Errorf("step %d: switched while media comes", i)
+			}
+			unheard = time.Minute
+		}
 		if got := p.request(check(step.username, step.nominates), step.from); got != step.want {
 			t.Errorf("step %d: switched %v, want %v", i, got, step.want)
 		}

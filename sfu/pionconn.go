@@ -88,7 +88,8 @@ func (g *generation) receivedTCP(c *tcpConn, b []byte) {
 		g.tcp[from] = c
 	}
 	g.mu.Unlock()
-	if closed && !g.p.uses(c) { // a restart has closed it; media goes on there until there is another way
+	// RFC 8445 section 9: during a restart, media goes on over the pair of before until there is another.
+	if closed && !g.p.uses(c) {
 		c.close()
 		return
 	}
@@ -104,7 +105,7 @@ func (g *generation) receivedTCP(c *tcpConn, b []byte) {
 	case kindMedia:
 		if g.p.proven(c) {
 			at := g.p.mux.clock()
-			if g.p.media(b, at) {
+			if g.p.media(b, from, at) {
 				g.p.rest(at)
 			}
 		}

@@ -3,6 +3,7 @@ package sfu
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -34,9 +35,11 @@ type plane struct {
 	way  atomic.Pointer[way]
 	seal atomic.Pointer[sealer] // nil until the keys are known
 	// seen is the server time of the latest sign of life; stale: it is long ago, and the next one is waited for.
-	seen   atomic.Int64
-	stale  atomic.Bool
-	spoken atomic.Int64 // server time of the latest authentic packet of SRTP or SRTCP
+	seen  atomic.Int64
+	stale atomic.Bool
+	// spoken and heard are the server times of the latest authentic packets of SRTP or SRTCP: of all, and of those that came
+	// over the way in use. 0 = none yet.
+	spoken, heard atomic.Int64
 	// profile is the SRTP profile's name, empty until it is known.
 	profile atomic.Pointer[string]
 
@@ -266,9 +269,12 @@ func (p *plane) lead(to netip.AddrPort, tcp bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.ended {
-		p.held = nil
-		p.way.Store(w)
+	if p.ended {
+		return
+	}
+	p.held = nil
+	if was := p.way.Swap(w); was == nil || was.to != w.to {
+		p.heard.Store(0)
 	}
 }
 
@@ -299,9 +305,18 @@ func (p *plane) hello(h handshake.MessageServerHello) handshake.Message {
 	return &h
 }
 
+// unheard is for how long nothing authentic has come over the way in use.
+func (p *plane) unheard() time.Duration {
+	heard := p.heard.Load()
+	if heard == 0 {
+		return math.MaxInt64
+	}
+	return p.mux.clock() - time.Duration(heard)
+}
+
 // media takes an SRTP or SRTCP packet that came at server time at from a proven address. It reports whether the rest of a frame
 // is awaited: the caller says so by rest when there is nothing more at hand.
-func (p *plane) media(b []byte, at time.Duration) (gathers bool) {
+func (p *plane) media(b []byte, from netip.AddrPort, at time.Duration) (gathers bool) {
 	p.receiving.Lock()
 	defer p.receiving.Unlock()
 	if p.closed {
@@ -313,7 +328,7 @@ func (p *plane) media(b []byte, at time.Duration) (gathers bool) {
 		}
 		return false
 	}
-	return p.take(b, at)
+	return p.take(b, from, at)
 }
 
 // rest lets go on what was gathered so far.
@@ -326,7 +341,7 @@ func (p *plane) rest(at time.Duration) {
 }
 
 // take opens a packet and hands it up. Called with receiving held.
-func (p *plane) take(b []byte, at time.Duration) (gathers bool) {
+func (p *plane) take(b []byte, from netip.AddrPort, at time.Duration) (gathers bool) {
 	var plain []byte
 	var err error
 	control := isRTCP(b)
@@ -339,17 +354,20 @@ func (p *plane) take(b []byte, at time.Duration) (gathers bool) {
 	case err == errSources:
 		p.closed = true
 		p.up.flooded(err)
+		return false
 	case err != nil:
-	case control:
-		p.spoken.Store(int64(max(at, 1)))
-		p.alive(at)
-		p.up.rtcp(plain, at)
-	default:
-		p.spoken.Store(int64(max(at, 1)))
-		p.alive(at)
-		return p.up.rtp(plain, at)
+		return false
 	}
-	return false
+	p.alive(at)
+	p.spoken.Store(int64(max(at, 1)))
+	if w := p.way.Load(); w != nil && w.to == from {
+		p.heard.Store(int64(max(at, 1)))
+	}
+	if control {
+		p.up.rtcp(plain, at)
+		return false
+	}
+	return p.up.rtp(plain, at)
 }
 
 // start is told that the DTLS handshake may be over.
@@ -393,7 +411,7 @@ func (p *plane) secure() bool {
 	early, now := p.early, p.mux.clock()
 	p.early = nil
 	for _, b := range early {
-		p.take(b, now)
+		p.take(b, netip.AddrPort{}, now)
 	}
 	p.up.rest(now)
 	return true

@@ -125,7 +125,7 @@ func FuzzSTUN(f *testing.F) {
 			t.Error("changed")
 		}
 		if !ok {
-			if m.fragment != nil && len(m.fragment) > maxFragment {
+			if len(m.fragment) > maxFragment {
 				t.Error("a fragment that is too long")
 			}
 			return

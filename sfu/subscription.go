@@ -161,10 +161,14 @@ func (l formats) with(f format) formats {
 	return append(l, f)
 }
 
+// firstSequence is a stream's first sequence number, from the lower half: who misses all packets before the first wrap-around
+// would take the rollover counter for 0 ever after (RFC 3711 section 3.3.1).
+func firstSequence() uint16 { return uint16(rand.Uint32()) >> 1 }
+
 // establish makes the sending side from the negotiated m-line. It fails when the subscriber takes none of the track's
 // codecs.
 func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) error {
-	st := &stream{egress: e, line: n.payloads, ids: extensionIDsOf(n), ssrc: ssrc, cname: s.pub.streamID(), repairNext: uint16(rand.Uint32())}
+	st := &stream{egress: e, line: n.payloads, ids: extensionIDsOf(n), ssrc: ssrc, cname: s.pub.streamID(), repairNext: firstSequence()}
 	bound := s.pub.codecs.bound()
 	takes := st.takes(s.pub.codecs, bound)
 	if takes == 0 {
@@ -198,7 +202,7 @@ func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) err
 	default:
 		st.history = sentVideoPackets
 	}
-	st.first = forward.Config{Sequence: uint16(rand.Uint32()), Timestamp: rand.Uint32()}
+	st.first = forward.Config{Sequence: firstSequence(), Timestamp: rand.Uint32()}
 	st.stamped = st.first.Timestamp - 1
 	st.extended = 1<<16 + uint32(st.first.Sequence) - 1
 	e.carries(n)
