@@ -265,8 +265,8 @@ func TestCrewAllocatesNothing(t *testing.T) {
 			b[2], b[3] = 0x80|byte(v.picture>>8)&0x7f, byte(v.picture)
 		}
 		st.in.rtp(v.packet(first, false), now)
-		for i := range 5 {
-			st.in.rtp(v.packet(more, i == 4), now)
+		for i := range maxGathered - 1 {
+			st.in.rtp(v.packet(more, i == maxGathered-2), now)
 		}
 	}
 	for range 1000 { // fill histories and pools
