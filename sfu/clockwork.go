@@ -51,9 +51,9 @@ func (c *clockwork) moment(run func()) *moment {
 	return &moment{works: c, hand: h, run: run, index: -1}
 }
 
-// in makes e due after a time, in place of when it was due before.
-func (e *moment) in(after time.Duration) {
-	h := e.hand
+// in makes m due after a time, in place of when it was due before.
+func (m *moment) in(after time.Duration) {
+	h := m.hand
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.stopped {
@@ -62,29 +62,29 @@ func (e *moment) in(after time.Duration) {
 	if h.timer == nil {
 		h.start, h.timer = time.Now(), time.NewTimer(time.Hour)
 	}
-	e.due = time.Since(h.start) + max(0, after)
-	if e.index < 0 {
-		priority.Push(&h.due, e)
+	m.due = time.Since(h.start) + max(0, after)
+	if m.index < 0 {
+		priority.Push(&h.due, m)
 	} else {
-		priority.Fix(&h.due, e.index)
+		priority.Fix(&h.due, m.index)
 	}
 	switch {
 	case !h.running:
 		h.running, h.until = true, 0
-		e.works.work.Go(h.loop)
-	case h.due[0] == e && e.due < h.until:
-		h.until = e.due
+		m.works.work.Go(h.loop)
+	case h.due[0] == m && m.due < h.until:
+		h.until = m.due
 		h.timer.Reset(max(0, after))
 	}
 }
 
-// clear makes e not due. It may be running still.
-func (e *moment) clear() {
-	h := e.hand
+// clear makes m not due. It may be running still.
+func (m *moment) clear() {
+	h := m.hand
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if e.index >= 0 {
-		priority.Remove(&h.due, e.index)
+	if m.index >= 0 {
+		priority.Remove(&h.due, m.index)
 	}
 }
 
@@ -132,7 +132,7 @@ func (c *clockwork) stop() {
 	c.work.Wait()
 }
 
-// dues is a heap of events, the earliest first.
+// dues is a heap of moments, the earliest first.
 type dues []*moment
 
 func (d dues) Len() int           { return len(d) }

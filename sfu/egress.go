@@ -26,7 +26,7 @@ type segment struct {
 	payload []byte
 }
 
-// sink protects runs and sends them: Pion's SRTP session for now, a socket with segmentation offload later.
+// sink protects runs and sends them: [planeSink], or a recorder in tests.
 type sink interface {
 	// sendRun sends the segments in order and returns how many left. It must not block on the receiver's slowness.
 	sendRun(run []segment) int
@@ -101,7 +101,7 @@ func extensionIDsOf(s *section) extensionIDs {
 	return ids
 }
 
-// egress sends the packets of one peer connection in runs: what is queued before the next flush, at most maxRun packets of it.
+// egress sends the packets of one peer connection in runs: what is queued until dispatch, at most maxRun packets at a time.
 // Where the transport is paced (congestion.go), it then waits for the pacer's grants. There is one queue for media, so order is
 // kept. Safe for concurrent use: several publishers feed one subscriber.
 type egress struct {
@@ -114,7 +114,7 @@ type egress struct {
 	closed    bool
 	media     fifo
 	again     fifo // what goes ahead of it; empty where nothing is paced
-	gathered  int  // packets queued since it was last tried to send some
+	fresh     int  // packets queued since it was last tried to send some
 	control   *congestion
 	run       [maxRun]*slot // what leaves
 	segments  [maxRun]segment
@@ -217,7 +217,7 @@ func (e *egress) queue(o *outgoing) bool {
 		s.at = e.clock()
 	}
 	queue.push(s)
-	if e.gathered++; e.gathered == maxRun {
+	if e.fresh++; e.fresh == maxRun {
 		e.dispatch()
 	}
 	return true
@@ -225,7 +225,7 @@ func (e *egress) queue(o *outgoing) bool {
 
 // dispatch sends what is granted of what was queued. Called with mu held.
 func (e *egress) dispatch() {
-	if e.gathered == 0 {
+	if e.fresh == 0 {
 		return
 	}
 	now := e.clock()
@@ -278,7 +278,7 @@ func (e *egress) forget(stream *atomic.Bool) {
 // pump sends what may leave now, and sets the timer for what may not. Called with mu held. The padding that it returns is
 // up to the caller, who asks again when the grant says so.
 func (e *egress) pump(now time.Duration) bwe.Grant {
-	e.gathered = 0
+	e.fresh = 0
 	c := e.control
 	if c == nil {
 		for e.media.n > 0 {

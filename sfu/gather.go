@@ -15,9 +15,9 @@ import (
 // All of it happens with the plane's receiving held.
 
 const (
-	// maxGathered is how many packets of a frame go on together at most.
+	// maxGathered is how many packets of a frame go on together at most: what leaves as one run.
 	maxGathered       = maxRun
-	defaultBatchDelay = time.Millisecond
+	defaultBatchDelay = time.Millisecond // see Config.BatchDelay
 	// lingerFollowers is how many subscribers make it worth to wait for a frame's rest: a timer costs as much as a few runs.
 	lingerFollowers = 6
 	// The rest is expected soon after it came soon lingerAfter times more often than not; a miss counts lingerMiss times.
@@ -42,7 +42,7 @@ type gathering struct {
 	layers []*layer
 	delay  time.Duration // the batch delay, negative for none
 	timer  *time.Timer   // nil before it was first needed
-	// expire has due called with the plane's receiving held. nil: nothing lingers.
+	// expire has rest called with the plane's receiving held. nil: nothing lingers.
 	expire func()
 }
 

@@ -5,8 +5,8 @@ import "anytime/sfu/forward"
 // Of a video in several layers a subscription follows one, and perhaps waits for a keyframe of another. A packet of the others
 // would cost it a lock and a look at its memory, to no end. So it keeps a mask of the layers that concern it, for the fan-out to
 // look at, which is brought up to date whenever that may have changed ([subscription.heed]). A packet that meets the mask of a
-// moment ago is as if it had come a moment earlier. It is never missing in what is being sent: a layer is begun by the
-// goroutine that receives it, and heeded from then on until it is left.
+// moment ago is as if it had come a moment earlier. It is never missing in what is being sent: a layer is begun while its
+// packets are handed out, and heeded from then on until it is left.
 
 // heeded has a bit for every layer of every codec.
 const _ = uint(32 - maxCodecs*forward.MaxLayers)

@@ -25,7 +25,7 @@ const (
 
 	// replayWindow is in packets; Pion's 64 is less than one video keyframe reordered across a burst.
 	replayWindow = 512
-	// receiveMTU bounds one received packet, in bytes.
+	// receiveMTU is how long a packet may be that Pion reads from a peer connection, in bytes: DTLS alone.
 	receiveMTU = 1500
 	// MaxData is the largest data channel message that is taken or sent, in bytes.
 	MaxData = 64 << 10

@@ -10,7 +10,7 @@ import (
 
 const (
 	smallPacket = 320           // bytes: most audio
-	largePacket = 1600          // bytes: receiveMTU, rounded up
+	largePacket = 1600          // bytes: an Ethernet frame's payload, rounded up
 	headroom    = largePacket   // nothing larger is taken
 	rtxHeader   = 2             // RFC 4588 section 4: the original sequence number
 	maxPrefix   = rtxHeader + 8 // and the largest payload descriptor that is rewritten

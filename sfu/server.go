@@ -26,7 +26,8 @@ type Config struct {
 	NodeIPs []netip.Addr
 	// Loopback announces 127.0.0.1 and ::1 too. They are announced anyway when there is nothing else.
 	Loopback bool
-	// BatchDelay is the most that a packet waits for others of its frame; 0 means 1 ms, negative none.
+	// BatchDelay is the most that packets of a video wait for the rest of their frame when nothing more is at hand: only where
+	// several follow and the rest has come soon of late. 0 means 1 ms, negative none.
 	BatchDelay time.Duration
 	// StartBitrate, MinBitrate and MaxBitrate are of the estimate of what the path to a subscriber takes, in bit/s: where it
 	// begins, and its bounds. 0 means 500,000, 50,000 and 100,000,000.

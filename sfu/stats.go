@@ -7,6 +7,7 @@ import (
 	"anytime/sfu/codec"
 	"anytime/sfu/forward"
 	"anytime/sfu/speakers"
+	"anytime/sfu/udp"
 )
 
 // Stats is a snapshot of a server.
@@ -15,6 +16,7 @@ type Stats struct {
 	Participants []ParticipantStats
 	Totals       Totals
 	Crew         CrewStats
+	Ports        PortStats
 	// Voices are the rooms in which microphones are open. HeldBack counts the packets of microphones that were held back, in
 	// rooms that have ended too.
 	Voices   []VoicesStats
@@ -33,6 +35,27 @@ type Totals struct {
 	Shed, PaddingBytes uint64
 	// Probes found out something, ProbesFailed nothing.
 	Probes, ProbesFailed uint64
+}
+
+// PortStats counts what passed the media ports, and what was dropped there, since the server began.
+type PortStats struct {
+	UDP udp.Stats
+	// Unknown are packets from or for nobody known, Other those that are neither STUN nor DTLS nor SRTP, and Full those of STUN
+	// and DTLS that found too many waiting.
+	Unknown, Other, Full uint64
+	// TCPOpen are the ICE-TCP connections now, TCPRefused those that were too many, TCPDropped the packets that a connection
+	// took in too slowly.
+	TCPOpen                int
+	TCPRefused, TCPDropped uint64
+}
+
+func (m *mux) snapshot() PortStats {
+	s := PortStats{UDP: m.port.Stats(), Unknown: m.stats.unknown.Load(), Other: m.stats.other.Load(), Full: m.stats.full.Load()}
+	if m.tcp != nil {
+		c := m.tcp.counts()
+		s.TCPOpen, s.TCPRefused, s.TCPDropped = c.open, c.refused, c.dropped
+	}
+	return s
 }
 
 // totals are the counters behind Totals.
@@ -157,6 +180,7 @@ func (s *Server) Stats() Stats {
 	}
 	out := Stats{Rooms: len(rooms), HeldBack: s.heldBack, Crew: s.crew.snapshot()}
 	s.mu.Unlock()
+	out.Ports = s.mux.snapshot()
 	out.Totals = Totals{Shed: s.totals.shed.Load(), PaddingBytes: s.totals.padding.Load(),
 		Probes: s.totals.probes.Load(), ProbesFailed: s.totals.failed.Load()}
 	for _, r := range rooms {

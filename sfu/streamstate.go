@@ -5,7 +5,7 @@ import "time"
 // streamSilence is how long nothing may come of a stream that is wanted before its subscriber is told.
 const streamSilence = layerSilence
 
-// sweepInterval is how often streams are looked at, scoreInterval how often connections are.
+// sweepInterval is how often streams and connections are looked at; each scoreSweeps-th time connections are scored.
 const (
 	sweepInterval = time.Second
 	scoreSweeps   = 3
@@ -42,7 +42,7 @@ func (s *subscription) tellPaused(paused bool) {
 	s.p.notify(StreamPaused{TrackID: s.pub.id, Paused: paused})
 }
 
-// watchStreams looks after the streams of all participants.
+// watchStreams looks after the streams, connections and quiet data channels of all participants, each sweepInterval.
 func (s *Server) watchStreams() {
 	defer s.done.Done()
 	t := time.NewTicker(sweepInterval)
@@ -67,7 +67,7 @@ func (s *Server) watchStreams() {
 	}
 }
 
-// sweep looks after the participant's subscriptions and, if score is set, its connection.
+// sweep looks after the participant's subscriptions and transports and, if score is set, scores its connection.
 func (p *Participant) sweep(now time.Duration, score bool) {
 	subs := p.subscriptions()
 	p.mu.Lock()

@@ -31,12 +31,12 @@ type transport struct {
 	// extensions is guarded by the negotiation.
 	extensions extensionMemory
 
-	stubs    map[string]bool // m-lines that Pion was shown with one codec, by mid; see lean. Guarded by the negotiation
-	gathered chan struct{}
-	up       atomic.Bool // connected
-	closed   atomic.Bool
-	bitrate  atomic.Int64   // of the latest REMB, in bit/s
-	readers  sync.WaitGroup // of data channels; added to with mu held
+	stubs      map[string]bool // m-lines that Pion was shown with one codec, by mid; see lean. Guarded by the negotiation
+	candidates chan struct{}   // told when all of ours are known
+	up         atomic.Bool     // connected
+	closed     atomic.Bool
+	bitrate    atomic.Int64   // of the latest REMB, in bit/s
+	readers    sync.WaitGroup // of data channels; added to with mu held
 
 	mu       sync.Mutex
 	state    State
@@ -56,7 +56,7 @@ type TransportFeedback struct {
 }
 
 func newTransport(p *Participant, target Target, publishes, subscribes bool) (*transport, error) {
-	t := &transport{p: p, target: target, gathered: make(chan struct{}, 1), extensions: extensionMemory{}}
+	t := &transport{p: p, target: target, candidates: make(chan struct{}, 1), extensions: extensionMemory{}}
 	t.plane = newPlane(p.server.mux, t)
 	if publishes {
 		t.in = newIngest(p, t.writeRTCP)
@@ -79,7 +79,7 @@ func newTransport(p *Participant, target Target, publishes, subscribes bool) (*t
 	pc.OnICECandidate(func(c *webrtc.ICECandidate) {
 		if c == nil {
 			select {
-			case t.gathered <- struct{}{}:
+			case t.candidates <- struct{}{}:
 			default:
 			}
 		}
@@ -157,13 +157,13 @@ func (t *transport) release() {
 	}
 }
 
-// gather waits until the local description has its candidates.
-func (t *transport) gather() error {
+// awaitCandidates waits until the local description has its candidates.
+func (t *transport) awaitCandidates() error {
 	timeout := time.NewTimer(gatherTimeout)
 	defer timeout.Stop()
 	for t.pc.ICEGatheringState() != webrtc.ICEGatheringStateComplete {
 		select {
-		case <-t.gathered:
+		case <-t.candidates:
 		case <-timeout.C:
 			return errors.New("gathering candidates took too long")
 		}
@@ -197,7 +197,7 @@ func (t *transport) answer(offer string) (string, error) {
 	if err := t.pc.SetLocalDescription(d); err != nil {
 		return "", fmt.Errorf("answering: %w", err)
 	}
-	if err := t.gather(); err != nil {
+	if err := t.awaitCandidates(); err != nil {
 		return "", err
 	}
 	answer, err := kept.restore(t.pc.LocalDescription().SDP)
@@ -260,7 +260,7 @@ func (t *transport) offer(restart bool) (string, error) {
 	if err := t.pc.SetLocalDescription(d); err != nil {
 		return "", fmt.Errorf("offering: %w", err)
 	}
-	if err := t.gather(); err != nil {
+	if err := t.awaitCandidates(); err != nil {
 		return "", err
 	}
 	offer := allowMixed(t.pc.LocalDescription().SDP)

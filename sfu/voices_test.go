@@ -499,6 +499,7 @@ func TestVoicesAreOfTheirRoom(t *testing.T) {
 		t.Errorf("ended: %+v", v)
 	}
 	// What was counted outlives the room.
+	st.server.mux, _ = wiredMux(t)
 	before := st.server.Stats()
 	st.server.mu.Lock()
 	st.server.forsake(other, 0)

@@ -73,7 +73,7 @@ func (r *relay) toPeer(b []byte, peer netip.AddrPort, at time.Duration) {
 // goroutine, or on the reader's of the relay's socket, and allocates nothing.
 func (r *relay) deliver(from netip.AddrPort, run udp.Run) {
 	stats := &r.s.stats
-	n, bytes := datagramsOf(run), len(run.Buffer)
+	n, bytes := run.Datagrams(), len(run.Buffer)
 	// RFC 8656, section 11.3: without a permission "the server silently discards".
 	peer, ok := r.s.peers.Load().from[plain(from)]
 	e, permitted := r.bindings.Load().envelope(peer)
@@ -85,9 +85,9 @@ func (r *relay) deliver(from netip.AddrPort, run udp.Run) {
 		// What the bucket still has room for, in order.
 		var rest udp.Run
 		if run, rest = r.affordable(run, at); len(rest.Buffer) > 0 {
-			stats.overBandwidth.Add(uint64(datagramsOf(rest)))
+			stats.overBandwidth.Add(uint64(rest.Datagrams()))
 		}
-		if n, bytes = datagramsOf(run), len(run.Buffer); bytes == 0 {
+		if n, bytes = run.Datagrams(), len(run.Buffer); bytes == 0 {
 			return
 		}
 	}
@@ -109,14 +109,6 @@ func (r *relay) affordable(run udp.Run, at time.Duration) (first, rest udp.Run) 
 	}
 	first.Buffer, rest.Buffer = run.Buffer[:passed], run.Buffer[passed:]
 	return first, rest
-}
-
-// datagramsOf is how many datagrams a run has.
-func datagramsOf(run udp.Run) int {
-	if run.Size <= 0 || len(run.Buffer) <= run.Size {
-		return 1
-	}
-	return (len(run.Buffer) + run.Size - 1) / run.Size
 }
 
 // next is the datagram of a run that begins at an offset.

@@ -41,7 +41,7 @@ type generator struct {
 
 func (generator) Validate() error { return nil }
 
-// AllocatePacketConn makes a relay socket. Its errors reach the client as 508 (Insufficient
+// AllocatePacketConn makes a relay. Its errors reach the client as 508 (Insufficient
 // Capacity).
 func (g generator) AllocatePacketConn(c pion.AllocateListenerConfig) (net.PacketConn, net.Addr, error) {
 	who, ok := parseUserID(c.UserID)

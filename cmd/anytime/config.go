@@ -114,7 +114,7 @@ func (c *config) flags() *flag.FlagSet {
 		c.media.udpPath, err = udp.ParsePath(name)
 		return err
 	})
-	f.DurationVar(&c.media.batchDelay, "batch-delay", time.Millisecond, "how long a run of packets waits for its last; 0: not at all")
+	f.DurationVar(&c.media.batchDelay, "batch-delay", time.Millisecond, "how long packets of a video may wait for the rest of their frame, where many watch and it usually comes soon; 0: not at all")
 
 	f.IntVar(&c.media.forwarded, "voices", 3, "how `many` microphones are forwarded at a time in a large room, the loudest: 1 to 16")
 	f.IntVar(&c.media.above, "voices-above", 8, "how `many` microphones may be open in a room before it counts as large; 0: any number")

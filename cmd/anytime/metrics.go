@@ -14,7 +14,8 @@ func (n *node) metrics() prometheus.Collector { return collector{n} }
 
 type collector struct{ n *node }
 
-// metric is one figure: its name, its help, and whether it only ever grows. packets, if any, is its label.
+// metric is one figure: its name, its help, and whether it only ever grows. packets is the value of its label packets, if it
+// has one.
 type metric struct {
 	name, help string
 	value      float64
@@ -98,6 +99,15 @@ func (n *node) figures() []metric {
 		{name: "downlinks_short", help: "Those of them that take less than is wanted.", value: float64(paths.short)},
 		{name: "downlink_target_bits", help: "What all of them together are thought to take, in bits per second.", value: paths.target},
 		{name: "downlink_waiting_packets", help: "Packets that wait to be sent in time.", value: float64(paths.waiting)},
+		{name: "media_receive_overflow_total", help: "Messages that the kernel dropped because media was read too slowly.", value: float64(media.Ports.UDP.Overflow), grows: true},
+		{name: "media_send_full_total", help: "Datagrams of media that found the send buffer full.", value: float64(media.Ports.UDP.Full), grows: true},
+		{name: "media_send_failed_total", help: "Datagrams of media that the kernel refused.", value: float64(media.Ports.UDP.Failed), grows: true},
+		{name: "media_unsegmented_total", help: "Runs of media that the kernel refused to cut up.", value: float64(media.Ports.UDP.Unsegmented), grows: true},
+		{name: "media_unknown_total", help: "Packets on the media ports from or for nobody known.", value: float64(media.Ports.Unknown), grows: true},
+		{name: "media_control_full_total", help: "Packets of ICE and DTLS dropped because too many of a client's waited.", value: float64(media.Ports.Full), grows: true},
+		{name: "ice_tcp_connections", help: "ICE-TCP connections open now.", value: float64(media.Ports.TCPOpen)},
+		{name: "ice_tcp_refused_total", help: "ICE-TCP connections refused because of a limit.", value: float64(media.Ports.TCPRefused), grows: true},
+		{name: "ice_tcp_dropped_packets_total", help: "Packets dropped because an ICE-TCP client takes them in too slowly.", value: float64(media.Ports.TCPDropped), grows: true},
 		{name: "downlink_shed_packets_total", help: "Video packets dropped because too many waited.", value: float64(media.Totals.Shed), grows: true},
 		{name: "downlink_padding_bytes_total", help: "Bytes sent to find out what links take.", value: float64(media.Totals.PaddingBytes), grows: true},
 		{name: "downlink_probes_total", help: "Probes that found out something.", value: float64(media.Totals.Probes), grows: true},

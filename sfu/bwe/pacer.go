@@ -5,6 +5,7 @@ import "time"
 const (
 	paceTick     = 5 * time.Millisecond
 	paceSegments = 16 // per tick at most
+	paceBurst    = 10 * time.Millisecond
 	paceQueue    = 250 * time.Millisecond
 	paceLeast    = 50_000    // bit/s, whatever the estimate says
 	paceBytes    = 1200      // of a typical packet
@@ -36,9 +37,10 @@ type Grant struct {
 // The egress asks [Pacer.Next] when something is queued and when a grant says so, sends within the grant, and tells each
 // packet by [Pacer.Sent]. Audio never waits: it is told when it leaves, and counts.
 //
-// A burst is at most 5 ms of the rate, and 16 packets: what one run of segmentation offload takes and a router's buffer
-// swallows. When the queue would keep a packet waiting for more than 250 ms, the rate rises to what empties it by then, up to
-// four times what it is, at least 2 Mbit/s: who queues more than the link takes must shed it elsewhere.
+// A burst is at most 10 ms of the rate (5 ms of a hurried one), and 16 packets in 5 ms: what one run of segmentation offload takes
+// and a router's buffer swallows. So most frames leave in one piece, which costs a fraction of what several do; libwebrtc's
+// pacer has bursts of 40 ms. When the queue would keep a packet waiting for more than 250 ms, the rate rises to what empties it
+// by then, up to four times what it is, at least 2 Mbit/s: who queues more than the link takes must shed it elsewhere.
 type Pacer struct {
 	rate    float64 // bit/s
 	padding float64 // bit/s in all, when there is less media
@@ -120,7 +122,7 @@ func (p *Pacer) Next(now time.Duration, q Queue) Grant {
 	if p.inTick >= paceSegments {
 		return Grant{Next: p.tick + tick}
 	}
-	burst := max(rate/8*tick.Seconds(), 1)
+	burst := max(rate/8*tick.Seconds(), min(p.rate/8*paceBurst.Seconds(), paceSegments*paceBytes), 1)
 	if p.debt >= burst {
 		// Ask again when half the burst is free, so that packets leave in runs.
 		return Grant{Next: p.now + after(p.debt-burst/2, rate)}

@@ -84,7 +84,7 @@ func TestPacerKeepsTheRate(t *testing.T) {
 		e.put(int(rate / 8 / 1200 / 5)) // what takes 200 ms
 		e.run(1100 * milli)
 		got := float64(e.bytes(time.Second, 1100*milli)*8) / 0.1
-		// A burst of 5 ms, or one packet, may be ahead.
+		// A burst of 10 ms, or one packet, may be ahead.
 		if want := float64(rate); got < 0.93*want || got > 1.06*want+2*9600/0.1 {
 			t.Errorf("rate %d: %.0f bit/s in the first 100 ms", rate, got)
 		}
