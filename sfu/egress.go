@@ -24,6 +24,8 @@ type segment struct {
 	header  []byte // a complete RTP header
 	prefix  []byte // what this subscriber gets in place of the payload's own first bytes, often empty
 	payload []byte
+	// pads: padding may be added, so that it is as long as others of its run. What may have to be sent again bit for bit has none.
+	pads bool
 }
 
 // sink protects runs and sends them: [planeSink], or a recorder in tests.
@@ -391,7 +393,8 @@ func (e *egress) flush(now time.Duration) {
 				m.transport, m.abs, m.sent = s.number, abs, true
 			}
 		}
-		e.segments[i] = segment{header: s.header[:s.headerLength], prefix: s.prefix[:s.prefixLength], payload: s.payload}
+		e.segments[i] = segment{header: s.header[:s.headerLength], prefix: s.prefix[:s.prefixLength], payload: s.payload,
+			pads: s.class == media && s.stamp == nil && s.packet != nil}
 		bytes += s.length()
 		if s.class == padding {
 			e.stats.Padding++
