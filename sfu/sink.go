@@ -59,7 +59,8 @@ const maxSegment = maxHeader + maxPrefix + largePacket + maxEqualising + maxTag
 // runBuffers are what runs are put together in.
 var runBuffers = sync.Pool{New: func() any { return new([maxRun * maxSegment]byte) }}
 
-// sendRun implements sink. Packets of one size, or nearly so ([equalise]), that follow each other make one run for the kernel; a shorter one ends it.
+// sendRun implements sink. Packets of one size, or nearly so ([equalise]), that follow each other make one run for the kernel; a
+// shorter one ends it.
 func (k *planeSink) sendRun(run []segment) int {
 	seal := k.plane.seal.Load()
 	if seal == nil {
