@@ -72,6 +72,8 @@ func testNonces(t *testing.T, rtx bool) {
 			}
 		}
 		seen := map[[2]uint32]bool{}
+		p.lose(true)
+		defer p.lose(false)
 		await(what, 6, func(q tapped) bool {
 			if q.rtcp() || q.tcp != tcp {
 				return false
@@ -94,25 +96,23 @@ func testNonces(t *testing.T, rtx bool) {
 	}
 
 	await("UDP", 200, over(false))
-	p.lose(true)
 	repaired("what was lost over UDP", false)
 	b.Participant.Unsubscribe("TR_v1")
 	subscribe(t, b, "TR_v2")
-	_, err = b.AwaitPackets("TR_v2", 50)
+	_, err = b.AwaitPackets("TR_v2", 10)
 	must(t, err)
 	move("TCP", true)
 	repaired("what was lost over TCP", true)
 	subscribe(t, b, "TR_v1") // on an m-line and SSRCs that it had, or others
-	_, err = b.AwaitPackets("TR_v1", 50)
+	_, err = b.AwaitPackets("TR_v1", 10)
 	must(t, err)
 	b.Participant.Unsubscribe("TR_v2")
 	await("TCP after a renegotiation", 100, over(true))
 	move("UDP again", false)
 	subscribe(t, b, "TR_v2")
-	_, err = b.AwaitPackets("TR_v2", 50)
+	_, err = b.AwaitPackets("TR_v2", 10)
 	must(t, err)
 	repaired("what was lost over UDP again", false)
-	p.lose(false)
 
 	checkNonces(t, p.packets())
 }
