@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"cmp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,7 @@ const maxSources = 256
 const feedbackSSRC = 1
 
 // ingest takes the plaintext RTP and RTCP of one peer connection. It knows what a packet belongs to from the session
-// description alone. RTP comes from one goroutine at a time, RTCP from another.
+// description alone. RTP and RTCP come one packet at a time, with the plane's receiving held.
 type ingest struct {
 	p     *Participant
 	write func([]rtcp.Packet) // sends RTCP; may be called from any goroutine
@@ -70,10 +71,7 @@ type source struct {
 func newIngest(p *Participant, write func([]rtcp.Packet)) *ingest {
 	in := &ingest{p: p, write: write, sources: map[uint32]*source{}, recorder: twcc.NewRecorder(feedbackSSRC)}
 	in.alarm = newAlarm(&p.server.works, p.server.now, in.feedback)
-	in.gathering.delay = p.server.cfg.BatchDelay
-	if in.gathering.delay == 0 {
-		in.gathering.delay = defaultBatchDelay
-	}
+	in.gathering.delay = cmp.Or(p.server.cfg.BatchDelay, defaultBatchDelay)
 	return in
 }
 

@@ -93,8 +93,7 @@ type BandwidthStats struct {
 type TransportStats struct {
 	Target Target
 	State  State
-	// SRTPProfile is the negotiated protection profile, such as "AEAD_AES_128_GCM"; empty before DTLS, or where the server is
-	// the DTLS client.
+	// SRTPProfile is the negotiated protection profile, such as "AEAD_AES_128_GCM"; empty until the keys are known.
 	SRTPProfile string
 	Ingest      IngestStats
 	Egress      EgressStats

@@ -83,7 +83,7 @@ type Limits struct {
 	// handshake included. 0 is 30 seconds.
 	FirstAllocation time.Duration
 	// Message is how long a message on a connection may take from its first byte to its last,
-	// and how long a message to the client may wait to be sent. 0 is 10 seconds.
+	// and how long writing one to the client may take. 0 is 10 seconds.
 	Message time.Duration
 	// Idle closes a connection with an allocation that is silent for so long. Clients refresh
 	// an allocation every ten minutes at the latest. 0 is 15 minutes.

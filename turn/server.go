@@ -44,7 +44,7 @@ type Server struct {
 	conns   map[*stream]struct{}
 
 	stop    chan struct{}
-	readers sync.WaitGroup // whatever reads one of our sockets, and the housekeeper
+	readers sync.WaitGroup // whatever reads or writes one of our sockets, and the housekeeper
 }
 
 // addressesKept bounds the table of senders without an allocation: about 100 bytes for each.
