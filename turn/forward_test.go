@@ -194,7 +194,11 @@ func TestARunStaysTogether(t *testing.T) {
 		t.Skip("not here")
 	}
 	_, r := bound(t, s, reach(t, "udp", s.UDPAddrs()[0], nil), peer)
-	before := s.ports[0].Stats()
+	var before udp.Stats
+	eventually(t, "every request's answer is counted", func() bool {
+		before = s.ports[0].Stats()
+		return before.Sent == before.Received
+	})
 	r.deliver(peer, udp.Run{Buffer: make([]byte, 40*1200+17), Size: 1200})
 	now := s.ports[0].Stats()
 	if now.Writes != before.Writes+1 || now.Sent != before.Sent+41 || now.SentBytes-before.SentBytes != 40*1204+21 {
