@@ -12,14 +12,14 @@ import (
 	"anytime/signaling/wire"
 )
 
-// simulcast are the layers of a generated video, from the lowest: 1.72 Mbit/s together.
+// simulcast are the layers of a generated video, from the lowest, as the SDKs of the contract choose them for 720p.
 var simulcast = []struct {
 	width, height uint16
 	bitrate       int
 }{
-	{320, 180, 120_000},
-	{640, 360, 400_000},
-	{1280, 720, 1_200_000},
+	{320, 180, 160_000},
+	{640, 360, 450_000},
+	{1280, 720, 1_700_000},
 }
 
 const (

@@ -42,7 +42,7 @@ func (c *loadConfig) flags() *flag.FlagSet {
 	f.IntVar(&c.Publishers, "publishers", 0, "how `many` only send")
 	f.IntVar(&c.Subscribers, "subscribers", 0, "how `many` only receive")
 	f.IntVar(&c.Members, "members", 0, "how `many` do both")
-	f.BoolVar(&c.Video, "video", false, "send video: 720p at 30 frames per second in three simulcast layers, 1.72 Mbit/s together")
+	f.BoolVar(&c.Video, "video", false, "send video: 720p at 30 frames per second and 1.7 Mbit/s, with two smaller simulcast layers of 610 kbit/s")
 	f.BoolVar(&c.Audio, "audio", false, "send audio: 20 ms packets, 32 kbit/s")
 	f.StringVar(&c.Codec, "codec", load.VP8, "codec of video: vp8 or h264")
 	f.BoolVar(&c.Single, "single", false, "one peer connection per participant, not two")
