@@ -2,24 +2,27 @@ package sfu
 
 import (
 	priority "container/heap"
+	"math"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 // Every paced connection has something due many times a second. A timer of its own would start a goroutine each time, whose
 // stack has to grow anew down to the system call; so a few goroutines of the server's run all that is due, one after the other.
 
-// maxHands bounds these goroutines.
-const maxHands = 8
+const (
+	// maxHands bounds these goroutines.
+	maxHands = 8
+	// handful is how much waits at one of them before another is used: several that wake at the same time cost more than one.
+	handful = 512
+)
 
 // handLinger is how long one waits for something to wait for before it ends.
 const handLinger = time.Second
 
 // clockwork runs functions at their times. Its zero value is ready for use.
 type clockwork struct {
-	next  atomic.Uint32
 	hands [maxHands]hand
 	work  sync.WaitGroup
 }
@@ -44,11 +47,26 @@ type moment struct {
 	index int // in the hand's heap, -1 if it isn't there
 }
 
-// moment returns a new one. The events of a clockwork are spread over its hands.
+// moment returns a new one, of the first hand that has room, or of the one that has most.
 func (c *clockwork) moment(run func()) *moment {
-	hands := uint32(min(runtime.GOMAXPROCS(0), maxHands))
-	h := &c.hands[c.next.Add(1)%hands]
+	var h *hand
+	least := math.MaxInt
+	for i := range min(runtime.NumCPU(), maxHands) {
+		if n := c.hands[i].waiting(); n < least {
+			h, least = &c.hands[i], n
+		}
+		if least < handful {
+			break
+		}
+	}
 	return &moment{works: c, hand: h, run: run, index: -1}
+}
+
+// waiting is how much is due some time.
+func (h *hand) waiting() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.due)
 }
 
 // in makes m due after a time, in place of when it was due before.

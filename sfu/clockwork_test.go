@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -67,6 +68,23 @@ func TestClockworkRests(t *testing.T) {
 		}
 		if ran != 3 {
 			t.Errorf("ran %d times, want 3", ran)
+		}
+	})
+}
+
+// TestClockworkUsesFewHands: another one only when much is due at the first.
+func TestClockworkUsesFewHands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c clockwork
+		defer c.stop()
+		for range 2 * handful {
+			c.moment(func() {}).in(time.Hour)
+		}
+		if n := c.hands[0].waiting(); n != handful && runtime.NumCPU() > 1 {
+			t.Errorf("%d wait at the first hand, want %d", n, handful)
+		}
+		if n := c.hands[1].waiting(); n != handful && runtime.NumCPU() == 2 {
+			t.Errorf("%d wait at the second hand, want %d", n, handful)
 		}
 	})
 }
