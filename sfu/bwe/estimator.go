@@ -60,6 +60,9 @@ type Estimate struct {
 	Target int64
 	// Pacing is the rate at which it leaves, in bit/s: above Target, so that a frame isn't late.
 	Pacing int64
+	// Burst is how many bytes may leave at once where nothing is left behind: 40 ms of Target while the path has room, 0 otherwise
+	// and for [Reports], which don't show it.
+	Burst int
 	// Padding, in bit/s, is worth sending in all if media is less: only [Reports] wants some, where clusters can't be seen.
 	Padding int64
 	State   State
@@ -122,6 +125,7 @@ type Estimator struct {
 	loss    lossControl
 	probes  prober
 	others  competition
+	calm    calm
 	want    float64
 	best    float64 // highest target before the latest drop
 	limited bool
@@ -359,7 +363,7 @@ func (e *Estimator) arrived(s *record, at time.Duration) {
 
 // forget drops what was learnt in the receiver's time.
 func (e *Estimator) forget() {
-	e.groups, e.trend, e.base, e.swing = grouping{}, newTrendline(), baseline{}, swing{}
+	e.groups, e.trend, e.base, e.swing, e.calm = grouping{}, newTrendline(), baseline{}, swing{}, calm{}
 	e.acked.reset()
 	e.anyArrival, e.lastArrival, e.queue = false, 0, 0
 }
@@ -426,6 +430,7 @@ func (e *Estimator) end() {
 	e.probed()
 	e.bound()
 	e.probe()
+	e.calm.update(e.now, e.state == Overuse || dropped || competing || e.loss.fraction > lossNegligible || e.swing.steady() > fullQueue)
 }
 
 // draining reports whether the queue falls because the rate was lowered, or rises because more is sent than the rate.
@@ -558,6 +563,7 @@ func (e *Estimator) Update(now time.Duration) {
 			e.best = max(e.best, e.rate.bits)
 			e.rate.bits *= silenceFactor
 			e.drains = e.now
+			e.calm.update(e.now, true)
 			e.bound()
 		}
 	}
@@ -589,8 +595,12 @@ func (e *Estimator) Estimate() Estimate {
 	if e.overused && e.now-e.overuse < drainTime {
 		factor = pacingDrain
 	}
+	burst := 0
+	if sent, ok := e.sending.rate(e.now); ok && sent <= burstRoom*e.rate.bits && e.calm.holds(e.now) {
+		burst = int(e.rate.bits / 8 * frameBurst.Seconds())
+	}
 	return Estimate{
-		Target: int64(e.rate.bits), Pacing: int64(factor * e.rate.bits), State: e.state, Loss: e.loss.fraction,
+		Target: int64(e.rate.bits), Burst: burst, Pacing: int64(factor * e.rate.bits), State: e.state, Loss: e.loss.fraction,
 		Inherent: e.loss.inherent, Queue: e.queue, RTT: e.rtt, Limited: e.limited,
 	}
 }

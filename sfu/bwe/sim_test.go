@@ -402,7 +402,7 @@ func (f *flow) tick() {
 	}
 	f.estimator.Update(f.now)
 	est := f.estimator.Estimate()
-	f.pacer.Set(est.Pacing, est.Padding)
+	f.pacer.Set(est.Pacing, est.Padding, est.Burst)
 	if p, ok := f.estimator.Probe(); ok {
 		f.pacer.Start(p)
 		f.probes++
