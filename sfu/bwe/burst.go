@@ -18,12 +18,10 @@ const (
 
 // calm tells whether a frame may leave in one piece.
 //
-// A burst is a queue at the bottleneck, for as long as the link takes to send it. Where less is sent than the link takes it
-// does no harm: it is gone before the next frame, and whoever waits in it is late by no more than the pacer would have made the
-// frame's end. Where the link is full it does: the frame's last packets, by which groups are timed (draft-ietf-rmcat-gcc-02
-// section 5.2), are late by a part of what is there already, so that the trend is drowned by how the frames' sizes differ and
-// the rate stays above the link's for half a second longer; and a short buffer overflows. So bursts are short again as soon as
-// there is a queue, or loss, or what is sent comes close to the target.
+// A burst is a queue at the bottleneck, for as long as the link takes to send it. Where less is sent than the link takes it does
+// no harm: it is gone before the next frame, whose end comes no later than if the pacer had held it back; only audio may wait
+// behind it, for some milliseconds. Where the link is full it adds to what waits there already, and overflows a short buffer. So
+// bursts are short again as soon as there is a queue, or loss, or what is sent comes close to the target.
 type calm struct {
 	at, wait time.Duration // when the path was last full, and how long after that it counts as calm
 	any      bool

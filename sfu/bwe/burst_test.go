@@ -94,3 +94,32 @@ func TestCalm(t *testing.T) {
 		t.Error("calm where nothing is known")
 	}
 }
+
+// TestGroups: how many groups packets form that are sent and arrive at these times, in ms.
+func TestGroups(t *testing.T) {
+	for name, c := range map[string]struct {
+		sent, arrived []int
+		swings        int
+		groups        int
+	}{
+		"a frame that left at once over a fast link": {[]int{0, 0, 0, 0, 33}, []int{0, 2, 4, 6, 33}, 0, 2},
+		"over a slow one":                             {[]int{0, 0, 0, 0, 0, 0, 33}, []int{0, 10, 20, 30, 40, 50, 60}, 0, 3},
+		"over a very slow one":                        {[]int{0, 0, 0, 0, 100}, []int{0, 40, 80, 120, 160}, 0, 3},
+		"where the delay swings":                      {[]int{0, 0, 0, 0, 0, 0, 33}, []int{0, 10, 20, 30, 40, 50, 60}, 60, 2},
+		"packets 10 ms apart":                         {[]int{0, 10, 20, 30}, []int{0, 10, 20, 30}, 0, 4},
+		"and what waited for the link comes together": {[]int{0, 10, 20, 30, 50}, []int{30, 31, 32, 33, 60}, 0, 2},
+	} {
+		var g grouping
+		groups := 1
+		for i, sent := range c.sent {
+			before := g.current
+			g.add(time.Duration(sent)*milli, time.Hour+time.Duration(c.arrived[i])*milli, time.Duration(c.swings)*milli)
+			if before.packets > 0 && g.current.packets == 1 {
+				groups++
+			}
+		}
+		if groups != c.groups {
+			t.Errorf("%s: %d groups, want %d", name, groups, c.groups)
+		}
+	}
+}

@@ -350,7 +350,7 @@ func (e *Estimator) arrived(s *record, at time.Duration) {
 	}
 	e.acked.add(s.at, at, int(s.size), b.silent)
 	b.silent = 0
-	v, ok, reset := e.groups.add(s.at, at)
+	v, ok, reset := e.groups.add(s.at, at, e.swing.fall)
 	if reset {
 		e.counts.Absurd++
 		e.trend = trendline{threshold: e.trend.threshold}
