@@ -123,3 +123,44 @@ func TestGroups(t *testing.T) {
 		}
 	}
 }
+
+// TestNetworkBursts: where the path has room a frame leaves in one piece, audio isn't held up by it, and a router's short
+// buffer takes it; where it doesn't, that is noticed.
+func TestNetworkBursts(t *testing.T) {
+	layers, fills := sources[0].source, sources[1].source
+	for _, c := range []struct {
+		name   string
+		rate   float64
+		buffer time.Duration
+		source func() source
+		runs   float64 // per frame, at most; 0 for any
+		voice  float64 // ms
+		lost   float64 // %
+	}{
+		{"layers over 10 Mbit/s", 10e6, 300 * milli, layers, 1.1, 10, 0.1},
+		{"layers over 3 Mbit/s, queue of 50 ms", 3e6, 50 * milli, layers, 1.1, 25, 0.2},
+		{"greedy up to 2.5 over 3 Mbit/s, queue of 50 ms", 3e6, 50 * milli, fills, 1.1, 30, 0.2},
+		{"greedy up to 2.5 over 3 Mbit/s, queue of 30 ms", 3e6, 30 * milli, fills, 0, 30, 0.5},
+		{"greedy up to 2.5 over 2.2 Mbit/s", 2.2e6, 300 * milli, fills, 0, 40, 0.2},
+	} {
+		var runs, voice, lost []float64
+		for seed := range uint64(seeds) {
+			s := newSim(seed + 1)
+			out, back := testLink(s, c.rate)
+			out.limit = c.buffer
+			f := newFlow(s, out, back, c.source(), Config{})
+			f.start(sec(0), sec(61))
+			s.run(10 * time.Second)
+			f.runs, f.frames = 0, 0
+			s.run(50 * time.Second)
+			runs = append(runs, float64(f.runs)/float64(f.frames))
+			voice = append(voice, f.voice.quantile(0.95, sec(10), sec(59)))
+			lost = append(lost, lostShare(sec(10), sec(59), f))
+		}
+		if c.runs > 0 {
+			figure{c.name, "runs per frame, worst seed", slices.Max(runs), "", 0, c.runs}.check(t)
+		}
+		figure{c.name, "audio waits, 95th percentile", slices.Max(voice), "ms", 0, c.voice}.check(t)
+		figure{c.name, "lost, worst seed", slices.Max(lost), "%", 0, c.lost}.check(t)
+	}
+}
