@@ -214,7 +214,7 @@ func (c *congestion) pace() {
 	if c.burst > 0 && c.heard+c.reported == 0 {
 		rate = max(rate, firstRate)
 	}
-	c.pacer.Set(rate, c.estimate.Padding)
+	c.pacer.Set(rate, c.estimate.Padding, c.estimate.Burst)
 }
 
 func (c *congestion) lead() lead {

@@ -11,6 +11,10 @@ const (
 	groupLength = 5 * time.Millisecond
 	// … and so do those that arrive in a burst after having waited for the link, up to this long.
 	burstGap, burstLength = 5 * time.Millisecond, 100 * time.Millisecond
+	// groupSpread is how long the packets of one group may take to arrive, or as long as the path's delay swings. A frame that
+	// left at once would be one group otherwise, however slow the link: the fuller it is, the fewer samples the trend would have,
+	// and the later it would tell. The draft has no such limit.
+	groupSpread = 20 * time.Millisecond
 	// jump is how far arrival and sending may drift apart from one group to the next before the clock counts as changed.
 	jump = 3 * time.Second
 )
@@ -34,8 +38,8 @@ type variation struct {
 }
 
 // add takes a packet that arrived. ok is set when it begins a new group and there are two complete ones to compare;
-// reset when the receiver's clock jumped and everything begins anew.
-func (g *grouping) add(sent, arrived time.Duration) (v variation, ok, reset bool) {
+// reset when the receiver's clock jumped and everything begins anew. swings is by how much the path's delay swings of itself.
+func (g *grouping) add(sent, arrived, swings time.Duration) (v variation, ok, reset bool) {
 	c := &g.current
 	if c.packets == 0 {
 		*c = group{sent, sent, arrived, arrived, 1}
@@ -48,7 +52,7 @@ func (g *grouping) add(sent, arrived time.Duration) (v variation, ok, reset bool
 		*g = grouping{current: group{sent, sent, arrived, arrived, 1}}
 		return v, false, true
 	}
-	if g.joins(sent, arrived) {
+	if g.joins(sent, arrived, max(groupSpread, swings)) {
 		c.lastSent = max(c.lastSent, sent)
 		c.lastArrived = max(c.lastArrived, arrived)
 		c.packets++
@@ -63,9 +67,9 @@ func (g *grouping) add(sent, arrived time.Duration) (v variation, ok, reset bool
 	return v, ok, false
 }
 
-func (g *grouping) joins(sent, arrived time.Duration) bool {
+func (g *grouping) joins(sent, arrived, spread time.Duration) bool {
 	c := &g.current
-	if sent-c.firstSent <= groupLength {
+	if sent-c.firstSent <= groupLength && (c.packets < 2 || arrived-c.firstArrived <= spread) {
 		return true
 	}
 	between := arrived - c.lastArrived

@@ -5,89 +5,6 @@ import (
 	"time"
 )
 
-// State is what the delay says about the link.
-type State uint8
-
-// The states of draft-ietf-rmcat-gcc-02 section 5.4.
-const (
-	Normal State = iota
-	Overuse
-	Underuse
-)
-
-func (s State) String() string {
-	switch s {
-	case Overuse:
-		return "overuse"
-	case Underuse:
-		return "underuse"
-	}
-	return "normal"
-}
-
-// Config of an estimator. The zero value has defaults.
-type Config struct {
-	// Start, Min and Max of the target in bit/s; 0 means 500,000, 50,000 and 100,000,000. Min is at least 1,000, Max at
-	// least Min; Start is brought between them.
-	Start, Min, Max int64
-	// History is how many sent packets are remembered until their feedback, 64–16384, rounded up to a power of two;
-	// 0 means 2048, as far as the rate needs it. It takes 16 bytes each.
-	History int
-}
-
-func (c Config) complete() Config {
-	if c.Min <= 0 {
-		c.Min = 50_000
-	}
-	c.Min = max(c.Min, 1000)
-	if c.Max <= 0 {
-		c.Max = 100_000_000
-	}
-	c.Max = max(c.Max, c.Min)
-	if c.Start <= 0 {
-		c.Start = 500_000
-	}
-	c.Start = min(max(c.Start, c.Min), c.Max)
-	if c.History <= 0 {
-		c.History = 2048
-	}
-	return c
-}
-
-// Estimate is what an estimator says.
-type Estimate struct {
-	// Target is what may be sent, in bit/s on the wire, retransmissions and padding included.
-	Target int64
-	// Pacing is the rate at which it leaves, in bit/s: above Target, so that a frame isn't late.
-	Pacing int64
-	// Padding, in bit/s, is worth sending in all if media is less: only [Reports] wants some, where clusters can't be seen.
-	Padding int64
-	State   State
-	// Loss is the share of packets lost lately, 0–1; Inherent what of it the link loses at any rate.
-	Loss, Inherent float64
-	// Queue is the delay that packets wait on the path: one way, above the least seen in the last two minutes.
-	Queue time.Duration
-	// RTT is the smoothed round trip, 0 until it is known.
-	RTT time.Duration
-	// Limited: less is sent than the target allows, so that it grows by probes only.
-	Limited bool
-}
-
-// Counts are of what feedback told, and of what was wrong with it.
-type Counts struct {
-	// Received and Lost are packets by their fate: one that comes after it was called lost is no longer lost, and of one that left
-	// again the first counts, which was lost.
-	Received, Lost uint64
-	// Unknown is feedback for packets that weren't sent or are forgotten, Duplicate for those known already.
-	Unknown, Duplicate uint64
-	// Absurd are arrival times that can't be, Malformed feedback that doesn't parse.
-	Absurd, Malformed uint64
-	// Silent are packets that feedback passed over.
-	Silent uint64
-	// Probes were evaluated, ProbesFailed brought nothing.
-	Probes, ProbesFailed uint64
-}
-
 const (
 	pacingFactor  = 1.5
 	pacingDrain   = 1.2 // after overuse
@@ -122,6 +39,7 @@ type Estimator struct {
 	loss    lossControl
 	probes  prober
 	others  competition
+	calm    calm
 	want    float64
 	best    float64 // highest target before the latest drop
 	limited bool
@@ -346,7 +264,7 @@ func (e *Estimator) arrived(s *record, at time.Duration) {
 	}
 	e.acked.add(s.at, at, int(s.size), b.silent)
 	b.silent = 0
-	v, ok, reset := e.groups.add(s.at, at)
+	v, ok, reset := e.groups.add(s.at, at, e.swing.fall)
 	if reset {
 		e.counts.Absurd++
 		e.trend = trendline{threshold: e.trend.threshold}
@@ -359,7 +277,7 @@ func (e *Estimator) arrived(s *record, at time.Duration) {
 
 // forget drops what was learnt in the receiver's time.
 func (e *Estimator) forget() {
-	e.groups, e.trend, e.base, e.swing = grouping{}, newTrendline(), baseline{}, swing{}
+	e.groups, e.trend, e.base, e.swing, e.calm = grouping{}, newTrendline(), baseline{}, swing{}, calm{}
 	e.acked.reset()
 	e.anyArrival, e.lastArrival, e.queue = false, 0, 0
 }
@@ -426,6 +344,7 @@ func (e *Estimator) end() {
 	e.probed()
 	e.bound()
 	e.probe()
+	e.calm.update(e.now, e.state == Overuse || dropped || competing || e.loss.fraction > lossNegligible || e.swing.steady() > fullQueue)
 }
 
 // draining reports whether the queue falls because the rate was lowered, or rises because more is sent than the rate.
@@ -476,63 +395,6 @@ func (e *Estimator) usage() {
 	}
 }
 
-// probed takes what clusters showed.
-func (e *Estimator) probed() {
-	o, ok, failed := e.probes.evaluate(e.now, e.loss.inherent)
-	if failed {
-		e.counts.ProbesFailed++
-		e.probes.fail()
-	}
-	if !ok {
-		return
-	}
-	e.counts.Probes++
-	rate := o.rate
-	if !o.clean || !e.limited {
-		// The link is full now, or what others send shrank in the probe's favour.
-		rate *= decreaseFactor
-	}
-	if rate <= e.rate.bits*1.02 || e.state == Overuse {
-		// One that was clean but slow was sent late, by a busy machine: it says nothing of the link.
-		if !o.clean || o.rate >= probeEnough*o.asked {
-			e.probes.fail()
-		}
-		return
-	}
-	e.rate.bits = rate
-	e.rate.capacity = capacity{}
-	e.probes.succeed(e.now, rate)
-	if o.clean && o.rate >= probeEnough*o.asked {
-		if next := min(e.probes.factor*o.rate, probeHeadroom*e.want); next > 1.1*e.rate.bits {
-			e.probes.ask(e.now, min(next, float64(e.cfg.Max)))
-		}
-	}
-}
-
-// probe asks for a cluster when it is time for one.
-func (e *Estimator) probe() {
-	p := &e.probes
-	if e.want <= e.rate.bits || p.busy(e.now) {
-		return
-	}
-	if !p.any {
-		p.ask(e.now, min(probeFirst*e.rate.bits, probeHeadroom*e.want, float64(e.cfg.Max)))
-		return
-	}
-	drains := e.state == Underuse && e.queue > noQueue
-	if e.state == Overuse || drains || e.queue > lossQueue || e.loss.fraction > noGrowth || e.overused && e.now-e.overuse < probeAfter || e.now-p.last < p.interval+p.desync() {
-		return
-	}
-	// An application that uses the target in full shows by itself what the link takes, but slowly: once it has been quiet
-	// for long, or after a deep drop, a probe is worth its while.
-	if !e.limited && e.rate.bits > e.best/2 && e.overused && e.now-e.overuse < probeQuiet {
-		if sent, ok := e.sending.rate(e.now); ok && sent > limitedUntil*e.rate.bits {
-			return
-		}
-	}
-	p.ask(e.now, min(p.factor*e.rate.bits, probeHeadroom*e.want, float64(e.cfg.Max)))
-}
-
 func (e *Estimator) bound() {
 	e.rate.bits = min(max(e.rate.bits, float64(e.cfg.Min)), float64(e.cfg.Max))
 	if math.IsNaN(e.rate.bits) {
@@ -558,6 +420,7 @@ func (e *Estimator) Update(now time.Duration) {
 			e.best = max(e.best, e.rate.bits)
 			e.rate.bits *= silenceFactor
 			e.drains = e.now
+			e.calm.update(e.now, true)
 			e.bound()
 		}
 	}
@@ -589,8 +452,12 @@ func (e *Estimator) Estimate() Estimate {
 	if e.overused && e.now-e.overuse < drainTime {
 		factor = pacingDrain
 	}
+	burst := 0
+	if sent, ok := e.sending.rate(e.now); ok && sent <= burstRoom*e.rate.bits && e.calm.holds(e.now) {
+		burst = int(e.rate.bits / 8 * frameBurst.Seconds())
+	}
 	return Estimate{
-		Target: int64(e.rate.bits), Pacing: int64(factor * e.rate.bits), State: e.state, Loss: e.loss.fraction,
+		Target: int64(e.rate.bits), Burst: burst, Pacing: int64(factor * e.rate.bits), State: e.state, Loss: e.loss.fraction,
 		Inherent: e.loss.inherent, Queue: e.queue, RTT: e.rtt, Limited: e.limited,
 	}
 }

@@ -70,7 +70,7 @@ func Example() {
 			arrived = arrived[:0]
 			estimator.Update(now)
 			estimate := estimator.Estimate()
-			pacer.Set(estimate.Pacing, estimate.Padding)
+			pacer.Set(estimate.Pacing, estimate.Padding, estimate.Burst)
 			if probe, ok := estimator.Probe(); ok {
 				pacer.Start(probe)
 				pump()

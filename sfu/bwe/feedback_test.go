@@ -285,7 +285,7 @@ func TestNoAllocation(t *testing.T) {
 	e := New(Config{}, 0)
 	x := NewIndex(2048)
 	var p Pacer
-	p.Set(2_000_000, 0)
+	p.Set(2_000_000, 0, 0)
 	e.Want(5_000_000)
 	now, sequence := time.Second, uint16(0)
 	wire := append(make([]byte, 0, 64), 0, 0, 0, 20, 0, 0, 0, 0, 0x20, 20)
@@ -364,7 +364,7 @@ func BenchmarkFeedback(b *testing.B) {
 
 func BenchmarkPacer(b *testing.B) {
 	var p Pacer
-	p.Set(5_000_000, 0)
+	p.Set(5_000_000, 0, 0)
 	for i := 0; b.Loop(); i++ {
 		now := time.Duration(i) * milli
 		p.Next(now, Queue{Packets: 5, Bytes: 6000})

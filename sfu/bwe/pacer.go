@@ -38,12 +38,17 @@ type Grant struct {
 // packet by [Pacer.Sent]. Audio never waits: it is told when it leaves, and counts.
 //
 // A burst is at most 10 ms of the rate (5 ms of a hurried one), and 16 packets in 5 ms: what one run of segmentation offload takes
-// and a router's buffer swallows. So most frames leave in one piece, which costs a fraction of what several do; libwebrtc's
-// pacer has bursts of 40 ms. When the queue would keep a packet waiting for more than 250 ms, the rate rises to what empties it
-// by then, up to four times what it is, at least 2 Mbit/s: who queues more than the link takes must shed it elsewhere.
+// and a router's buffer swallows. Where the path has room, all that waits leaves at once, as long as it is one burst of
+// [Estimate] (burst.go): a frame in one piece, without a timer, costs a fraction of what it does in several. A keyframe is more
+// than that: it is paced from its first packet to its last, and what comes behind it too. When the queue would keep a packet
+// waiting for more than 250 ms, the rate rises to what empties it by then, up to four times what it is, at least 2 Mbit/s: who
+// queues more than the link takes must shed it elsewhere.
 type Pacer struct {
 	rate    float64 // bit/s
 	padding float64 // bit/s in all, when there is less media
+	whole   float64 // bytes that may leave at once when nothing is left behind
+	waits   int     // bytes that were queued at the latest grant, less what has left since
+	behind  bool    // they were too many to leave at once, and aren't gone yet
 	now     time.Duration
 	debt    float64 // bytes; packets leave while it is below the burst
 	padDebt float64
@@ -61,9 +66,11 @@ type Pacer struct {
 	packets int
 }
 
-// Set changes the rate and the padding rate, both in bit/s: Pacing and Padding of an [Estimate].
-func (p *Pacer) Set(rate, padding int64) {
+// Set changes the rate and the padding rate, both in bit/s, and what may leave at once, in bytes: Pacing, Padding and Burst of an
+// [Estimate].
+func (p *Pacer) Set(rate, padding int64, burst int) {
 	p.rate, p.padding = float64(max(rate, paceLeast)), float64(max(padding, 0))
+	p.whole = float64(min(max(burst, 0), paceSegments*paceBytes))
 }
 
 // Start begins a cluster. One that is under way ends.
@@ -99,7 +106,8 @@ func (p *Pacer) advance(now time.Duration) {
 // Next says what may leave at now.
 func (p *Pacer) Next(now time.Duration, q Queue) Grant {
 	p.advance(now)
-	if q.Packets <= 0 {
+	p.behind = p.behind && p.waits > 0
+	if p.waits = q.Bytes; q.Packets <= 0 {
 		p.hurry = 0
 	} else {
 		p.hurry = max(p.hurry, float64(q.Bytes*8)/max(paceQueue-q.Oldest, paceTick).Seconds())
@@ -123,6 +131,11 @@ func (p *Pacer) Next(now time.Duration, q Queue) Grant {
 		return Grant{Next: p.tick + tick}
 	}
 	burst := max(rate/8*tick.Seconds(), min(p.rate/8*paceBurst.Seconds(), paceSegments*paceBytes), 1)
+	if all := p.debt + float64(q.Bytes); p.behind || all > p.whole {
+		p.behind = p.behind || all > burst
+	} else {
+		burst = max(burst, p.whole)
+	}
 	if p.debt >= burst {
 		// Ask again when half the burst is free, so that packets leave in runs.
 		return Grant{Next: p.now + after(p.debt-burst/2, rate)}
@@ -190,6 +203,7 @@ func (p *Pacer) Unseen(now time.Duration, bytes int, padding bool) { p.left(now,
 func (p *Pacer) left(now time.Duration, bytes int, padding bool) {
 	p.advance(now)
 	if !padding {
+		p.waits -= bytes
 		p.debt = min(p.debt+float64(bytes), paceDebt) // media doesn't wait for padding that went before it
 	}
 	p.padDebt = min(p.padDebt+float64(bytes), paceDebt)

@@ -80,7 +80,7 @@ func (e *egress) bytes(from, to time.Duration) (n int) {
 func TestPacerKeepsTheRate(t *testing.T) {
 	for _, rate := range []int64{300_000, 2_000_000, 20_000_000, 80_000_000} {
 		e := &egress{t: t, now: time.Second}
-		e.pacer.Set(rate, 0)
+		e.pacer.Set(rate, 0, 0)
 		e.put(int(rate / 8 / 1200 / 5)) // what takes 200 ms
 		e.run(1100 * milli)
 		got := float64(e.bytes(time.Second, 1100*milli)*8) / 0.1
@@ -97,7 +97,7 @@ func TestPacerKeepsTheRate(t *testing.T) {
 
 func TestPacerBoundsBursts(t *testing.T) {
 	e := &egress{t: t, now: time.Second}
-	e.pacer.Set(15_000_000, 0)
+	e.pacer.Set(15_000_000, 0, 0)
 	e.put(300)
 	e.run(2 * time.Second)
 	for i := range e.left {
@@ -116,7 +116,7 @@ func TestPacerBoundsBursts(t *testing.T) {
 
 func TestPacerHurriesLongQueues(t *testing.T) {
 	e := &egress{t: t, now: time.Second}
-	e.pacer.Set(500_000, 0)
+	e.pacer.Set(500_000, 0, 0)
 	e.put(40) // 48 kB take 0.8 s at this rate
 	e.run(1100 * milli)
 	e.put(10)
@@ -139,7 +139,7 @@ func TestPacerHurriesLongQueues(t *testing.T) {
 	// However much waits, it has its limit.
 	for rate, most := range map[int64]int{300_000: paceLeastTop, 2_000_000: paceHurry * 2_000_000} {
 		e := &egress{t: t, now: time.Second}
-		e.pacer.Set(rate, 0)
+		e.pacer.Set(rate, 0, 0)
 		e.put(2000)
 		e.run(2 * time.Second)
 		if got := 8 * e.bytes(time.Second, 2*time.Second); got > most+80*1200 || got < most*9/10 {
@@ -150,7 +150,7 @@ func TestPacerHurriesLongQueues(t *testing.T) {
 
 func TestPacerAudioCounts(t *testing.T) {
 	e := &egress{t: t, now: time.Second}
-	e.pacer.Set(1_000_000, 0)
+	e.pacer.Set(1_000_000, 0, 0)
 	for i := range 50 {
 		e.now = time.Second + time.Duration(i)*milli
 		e.pacer.Sent(e.now, 1000, false) // audio left as it came: 8 Mbit/s, far above the rate
@@ -167,7 +167,7 @@ func TestPacerProbes(t *testing.T) {
 		queued int
 	}{{300_000, 0}, {900_000, 0}, {3_000_000, 0}, {3_000_000, 40}, {20_000_000, 0}, {20_000_000, 3}} {
 		e := &egress{t: t, now: time.Second}
-		e.pacer.Set(1_000_000, 0)
+		e.pacer.Set(1_000_000, 0, 0)
 		e.put(c.queued)
 		p := Probe{ID: 9, Rate: c.rate, Packets: probePackets, Bytes: int(float64(c.rate) / 8 * probeSpan.Seconds())}
 		e.pacer.Start(p)
@@ -212,12 +212,12 @@ func TestPacerProbes(t *testing.T) {
 
 func TestPacerPads(t *testing.T) {
 	e := &egress{t: t, now: time.Second}
-	e.pacer.Set(1_000_000, 400_000)
+	e.pacer.Set(1_000_000, 400_000, 0)
 	e.run(2 * time.Second)
 	if got := e.bytes(time.Second, 2*time.Second) * 8; got < 380_000 || got > 420_000 {
 		t.Errorf("%d bit/s of padding", got)
 	}
-	e.pacer.Set(1_000_000, 0)
+	e.pacer.Set(1_000_000, 0, 0)
 	e.left = nil
 	if next := e.pump(); next != 0 || len(e.left) != 0 {
 		t.Error("it pads without being told")
@@ -226,7 +226,7 @@ func TestPacerPads(t *testing.T) {
 
 func TestProbeCountsWhatIsSeen(t *testing.T) {
 	var p Pacer
-	p.Set(500_000, 0)
+	p.Set(500_000, 0, 0)
 	p.Start(Probe{ID: 3, Rate: 1_000_000, Packets: 5, Bytes: 2500})
 	now := time.Second
 	for range 20 {

@@ -221,3 +221,60 @@ func (p *prober) fail() {
 	p.span = min(p.span*3/2, probeLongest)
 	p.factor = max(p.factor*probeLess, probeLeast)
 }
+
+// probed takes what clusters showed.
+func (e *Estimator) probed() {
+	o, ok, failed := e.probes.evaluate(e.now, e.loss.inherent)
+	if failed {
+		e.counts.ProbesFailed++
+		e.probes.fail()
+	}
+	if !ok {
+		return
+	}
+	e.counts.Probes++
+	rate := o.rate
+	if !o.clean || !e.limited {
+		// The link is full now, or what others send shrank in the probe's favour.
+		rate *= decreaseFactor
+	}
+	if rate <= e.rate.bits*1.02 || e.state == Overuse {
+		// One that was clean but slow was sent late, by a busy machine: it says nothing of the link.
+		if !o.clean || o.rate >= probeEnough*o.asked {
+			e.probes.fail()
+		}
+		return
+	}
+	e.rate.bits = rate
+	e.rate.capacity = capacity{}
+	e.probes.succeed(e.now, rate)
+	if o.clean && o.rate >= probeEnough*o.asked {
+		if next := min(e.probes.factor*o.rate, probeHeadroom*e.want); next > 1.1*e.rate.bits {
+			e.probes.ask(e.now, min(next, float64(e.cfg.Max)))
+		}
+	}
+}
+
+// probe asks for a cluster when it is time for one.
+func (e *Estimator) probe() {
+	p := &e.probes
+	if e.want <= e.rate.bits || p.busy(e.now) {
+		return
+	}
+	if !p.any {
+		p.ask(e.now, min(probeFirst*e.rate.bits, probeHeadroom*e.want, float64(e.cfg.Max)))
+		return
+	}
+	drains := e.state == Underuse && e.queue > noQueue
+	if e.state == Overuse || drains || e.queue > lossQueue || e.loss.fraction > noGrowth || e.overused && e.now-e.overuse < probeAfter || e.now-p.last < p.interval+p.desync() {
+		return
+	}
+	// An application that uses the target in full shows by itself what the link takes, but slowly: once it has been quiet
+	// for long, or after a deep drop, a probe is worth its while.
+	if !e.limited && e.rate.bits > e.best/2 && e.overused && e.now-e.overuse < probeQuiet {
+		if sent, ok := e.sending.rate(e.now); ok && sent > limitedUntil*e.rate.bits {
+			return
+		}
+	}
+	p.ask(e.now, min(p.factor*e.rate.bits, probeHeadroom*e.want, float64(e.cfg.Max)))
+}
