@@ -5,7 +5,8 @@
 //
 // A packet and what is learnt from it pass in this order:
 //
-//  1. pacer.go: [Pacer] says what may leave now and when to ask again; a run of segmentation offload is one grant.
+//  1. pacer.go: [Pacer] says what may leave now and when to ask again; a run of segmentation offload is one grant. burst.go: where
+//     the path has room that is a whole frame.
 //  2. sent.go: [Estimator.Sent] remembers it in a ring by its transport-wide sequence number.
 //  3. feedback.go: [Estimator.TransportFeedback] (draft-holmer-rmcat-transport-wide-cc-extensions-01) or
 //     [Estimator.CongestionFeedback] (RFC 8888) finds it there again. Unknown, repeated, absurd and malformed feedback is
@@ -18,7 +19,7 @@
 //  6. loss.go: loss at different rates tells the link's own from congestion's. compete.go: whether others fill the queue.
 //  7. probe.go: clusters at a higher rate prove what the application doesn't try; [Estimator.Probe] hands them out,
 //     [Pacer.Start] sends them.
-//  8. estimator.go: [Estimator] joins them; [Estimator.Estimate] is the result, [Estimator.Update] does what is due
+//  8. estimator.go: [Estimator] joins them; [Estimator.Estimate] is the result (estimate.go), [Estimator.Update] does what is due
 //     without feedback.
 //
 // reports.go: [Reports] gives the same [Estimate] for a subscriber that sends only REMB or receiver reports.
@@ -60,6 +61,17 @@
 // target rose to 1.15, and what the allocator tried for it filled the queue. A result that has to be taken back before it was
 // used makes clusters ten times as long and a third as bold for half a minute: in browsers 50 ms of queue at the 95th
 // percentile instead of 130, and full quality back after 3.6–6.9 s instead of 10, as fewer climbs had failed.
+//
+// Bursts. 10 ms of the pacing rate cut a frame of 1.7 Mbit/s into 2.3 runs, with 1.3 timers. With libwebrtc's 40 ms everywhere
+// (medians of 200 seeds) as many bytes wait, but in the router instead of in the pacer. Where the link is full, that is 9 to
+// 16 ms more of queue at the 95th percentile, in which audio waits too; 2.0 s instead of 1.5 s above a link that fell to
+// 0.5 Mbit/s; and 3 % of loss that passes for the link's own where a buffer of 30 ms takes no whole frame. So a frame leaves in one
+// piece only while nothing says that the path is full: then it is 1.0 run and no timer, its end is no later, and audio waits for
+// 1 to 4 ms more over 10 to 3 Mbit/s. The trend times a group by its last packet: of a frame that left at once and takes 100 ms over
+// a link that slowed down, it saw one sample in that time. A group now arrives within 20 ms, whatever the bursts: 3 → 0.5 Mbit/s
+// fits after 0.25 s, before 0.35 to 0.4 s, and a seventh to a quarter less is lost in RFC 8867 5.1 to 5.3. With 10 ms it is 0.2 s,
+// but 2 % less is used of a link with 10 % of random loss. Timing groups by their quickest packet, to which bursts are no noise,
+// tells later: after 0.4 to 0.45 s.
 //
 // Sharing. Two flows of layers over 1.5 Mbit/s share it 46 to 54 at the worst of 40 seeds. Two encoders that fill their
 // target share it 40 to 60 in the median, 37 to 63 at the worst: the lesser one notices the queue more often, as in the
