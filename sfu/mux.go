@@ -155,7 +155,7 @@ func (m *mux) check(b []byte, from netip.AddrPort) {
 	} else if p := m.at(from); p != nil { // answers name nobody
 		g = p.generation()
 	}
-	if g == nil || !g.push(b, from, false) {
+	if g == nil || !g.consents(b, message, from) && !g.push(b, from, false) {
 		m.stats.unknown.Add(1)
 	}
 }

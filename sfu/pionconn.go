@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -42,13 +43,19 @@ func familyOf(tcp, v6 bool) (f int) {
 // generation is one set of ICE credentials of a peer connection. A restart makes another, while packets for the one before
 // may still come.
 type generation struct {
-	p        *plane
-	fragment string
+	p         *plane
+	fragment  string
+	consenter atomic.Pointer[consenter] // nil where the agent answers everything
 
 	mu     sync.Mutex
 	closed bool
 	conns  [families]*pionConn
 	tcp    map[netip.AddrPort]*tcpConn // by remote address
+	// asked is where the latest check came from that the agent has read, and nominates whether it nominated its pair; nominated
+	// is where the latest such came from that the agent answered, so that it has chosen this pair or a better one.
+	asked     netip.AddrPort
+	nominates bool
+	nominated netip.AddrPort
 }
 
 // conn returns the conn of a family, which it makes if need be; nil once the generation is closed. Candidates of one family
@@ -65,6 +72,24 @@ func (g *generation) conn(family int, local net.Addr) net.PacketConn {
 	c := &pionConn{g: g, tcp: family >= familyTCP4, local: local, in: make(chan *control, waitingPackets), closed: make(chan struct{})}
 	g.conns[family] = c
 	return c
+}
+
+// consents answers a check that asks for nothing new: over the UDP pair in use, which the agent has chosen with these credentials.
+func (g *generation) consents(b []byte, m stunMessage, from netip.AddrPort) bool {
+	c := g.consenter.Load()
+	if c == nil {
+		return false
+	}
+	g.mu.Lock()
+	chosen := g.nominated == from && !g.closed
+	g.mu.Unlock()
+	if w := g.p.way.Load(); !chosen || w == nil || w.stream != nil || w.to != from {
+		return false
+	}
+	return c.answer(b, m, from, func(reply []byte) {
+		g.p.alive(g.p.mux.clock())
+		_ = g.p.mux.write(reply, from) // one that is lost is asked for again
+	})
 }
 
 // push gives a packet to the agent. It reports false if the agent takes none of its kind.
@@ -190,6 +215,7 @@ func (c *pionConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 	case packet := <-c.in:
 		from, n := packet.from, copy(b, packet.b[:packet.n])
 		controls.Put(packet)
+		c.g.reads(b[:n], from)
 		return n, from, nil
 	case <-c.closed:
 		return 0, netip.AddrPort{}, io.EOF
@@ -218,10 +244,31 @@ func (c *pionConn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 		return len(b), nil
 	}
 	if isSuccess(b) {
+		c.g.answered(to)
 		c.g.p.prove(to)
 		c.g.p.alive(c.g.p.mux.clock())
 	}
 	return len(b), c.g.p.mux.write(b, to)
+}
+
+// reads notes what the agent reads. It answers before it reads on.
+func (g *generation) reads(b []byte, from netip.AddrPort) {
+	if kindOf(b) != kindSTUN {
+		return
+	}
+	m, _ := parseSTUN(b)
+	g.mu.Lock()
+	g.asked, g.nominates = from, m.nominates
+	g.mu.Unlock()
+}
+
+// answered notes that the agent has answered a check well.
+func (g *generation) answered(to netip.AddrPort) {
+	g.mu.Lock()
+	if g.nominates && g.asked == to {
+		g.nominated = to
+	}
+	g.mu.Unlock()
 }
 
 // ReadFrom implements net.PacketConn.

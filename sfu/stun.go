@@ -2,6 +2,7 @@ package sfu
 
 import (
 	"bytes"
+	"crypto/sha1" // #nosec: the length of STUN's message integrity
 	"encoding/binary"
 )
 
@@ -35,6 +36,9 @@ func isRTCP(b []byte) bool { return len(b) > 1 && b[1] >= 192 && b[1] <= 223 }
 type stunMessage struct {
 	fragment  []byte // the receiver's user fragment, nil if it names none
 	nominates bool
+	// controlled: its sender doesn't take the controlling role.
+	controlled bool
+	integrity  int // where MESSAGE-INTEGRITY begins, in bytes from the start; 0 if there is none
 }
 
 const (
@@ -46,6 +50,7 @@ const (
 	stunIntegrity      = 0x0008
 	stunIntegrity256   = 0x001c
 	stunUseCandidate   = 0x0025 // RFC 8445 section 16.1
+	stunIceControlled  = 0x8029
 	// maxFragment is of an ICE user fragment, in bytes: RFC 8839 section 5.4.
 	maxFragment = 256
 )
@@ -74,7 +79,12 @@ func parseSTUN(b []byte) (m stunMessage, ok bool) {
 			}
 		case stunUseCandidate:
 			m.nominates = true
+		case stunIceControlled:
+			m.controlled = true
 		case stunIntegrity, stunIntegrity256: // section 14.5: what follows it is ignored
+			if kind == stunIntegrity && length == sha1.Size {
+				m.integrity = len(b) - len(rest)
+			}
 			return m, true
 		}
 		rest = rest[padded:]

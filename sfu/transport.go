@@ -168,6 +168,19 @@ func (t *transport) awaitCandidates() error {
 			return errors.New("gathering candidates took too long")
 		}
 	}
+	return t.consent()
+}
+
+// consent lets the plane answer checks to the credentials of the local description, unless the agent makes checks of its own.
+func (t *transport) consent() error {
+	if t.p.cfg.FullICE {
+		return nil
+	}
+	own, err := t.pc.SCTP().Transport().ICETransport().GetLocalParameters()
+	if err != nil {
+		return fmt.Errorf("reading ICE credentials: %w", err)
+	}
+	t.plane.consent(own.UsernameFragment, own.Password)
 	return nil
 }
 
