@@ -63,12 +63,14 @@ func audioCodecs(stereo, dtx bool) []webrtc.RTPCodecParameters {
 	}
 }
 
-// videoFormats are the video formats that we speak: what browsers offer. RFC 5761 section 4 keeps 64 to 95 free.
-var videoFormats = []struct {
+type videoFormat struct {
 	pt   uint8
 	kind codec.Kind
 	fmtp string
-}{
+}
+
+// videoFormats are the video formats that we speak: what browsers offer. RFC 5761 section 4 keeps 64 to 95 free.
+var videoFormats = []videoFormat{
 	{96, codec.VP8, ""},
 	// Constrained baseline, baseline, main and high profile.
 	{102, codec.H264, "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"},
@@ -114,33 +116,15 @@ var (
 	sentVideo = []string{codec.URIMid, codec.URITransportSequence, codec.URIAbsSendTime, codec.URIVideoOrientation, codec.URIDependency}
 )
 
-func mediaEngine(target Target) (*webrtc.MediaEngine, error) {
+// sentExtensions are what we send of them, by the id that we offer, from 1 on.
+var sentExtensions = []string{codec.URIMid, codec.URIAudioLevel, codec.URITransportSequence, codec.URIAbsSendTime,
+	codec.URIVideoOrientation, codec.URIDependency}
+
+// mediaEngine is all that Pion knows of media: the codec of a trunk's stub.
+func mediaEngine() (*webrtc.MediaEngine, error) {
 	m := &webrtc.MediaEngine{}
-	audio, video := receivedAudio, receivedVideo
-	if target == Subscriber {
-		audio, video = sentAudio, sentVideo
-	}
-	for _, c := range audioCodecs(false, false) {
-		if err := m.RegisterCodec(c, webrtc.RTPCodecTypeAudio); err != nil {
-			return nil, err
-		}
-	}
-	for _, c := range videoCodecs(nil) {
-		if err := m.RegisterCodec(c, webrtc.RTPCodecTypeVideo); err != nil {
-			return nil, err
-		}
-	}
-	for _, uri := range audio {
-		if err := m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, webrtc.RTPCodecTypeAudio); err != nil {
-			return nil, err
-		}
-	}
-	for _, uri := range video {
-		if err := m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, webrtc.RTPCodecTypeVideo); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+	return m, m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptOpus, RTPCodecCapability: webrtc.RTPCodecCapability{
+		MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}}, webrtc.RTPCodecTypeAudio)
 }
 
 // newCertificate makes the one DTLS certificate that all peer connections of a server show.
@@ -157,8 +141,8 @@ func newCertificate() (webrtc.Certificate, error) {
 }
 
 // newPeer makes a peer connection over a plane: an API of its own for the hooks, no interceptors.
-func (s *Server) newPeer(target Target, fullICE bool, plane *plane) (*webrtc.PeerConnection, error) {
-	m, err := mediaEngine(target)
+func (s *Server) newPeer(fullICE bool, plane *plane) (*webrtc.PeerConnection, error) {
+	m, err := mediaEngine()
 	if err != nil {
 		return nil, err
 	}

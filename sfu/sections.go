@@ -178,7 +178,7 @@ func (n *negotiation) borrow(t *transport, s *subscription, offered, ours []sect
 	own := ours[i]
 	own.sending = true
 	agreed := negotiated(&own, free)
-	l := &line{sub: s, mid: free.mid, track: &outTrack{id: s.pub.id, stream: s.pub.streamID(), ssrc: n.p.freshSSRC()}, established: true}
+	l := &line{sub: s, mid: free.mid, track: outTrack{id: s.pub.id, stream: s.pub.streamID(), ssrc: n.p.freshSSRC()}, established: true}
 	// A client whose m-line goes on receiving fires a track event only for a stream that the m-line hadn't before (W3C
 	// WebRTC, section 4.4.1.5), and the tracks of one publisher often share theirs.
 	for _, other := range []string{s.pub.id, "again-" + s.pub.id} {
