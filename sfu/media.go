@@ -45,23 +45,39 @@ var videoFeedback = []webrtc.RTCPFeedback{
 	{Type: "goog-remb"}, {Type: "transport-cc"}, {Type: "ccm", Parameter: "fir"}, {Type: "nack"}, {Type: "nack", Parameter: "pli"},
 }
 
+// audioCodecs returns the formats of a microphone to offer. The lists are shared.
 func audioCodecs(stereo, dtx bool) []webrtc.RTPCodecParameters {
-	fmtp := "minptime=10;useinbandfec=1"
+	i := 0
 	if stereo {
-		// RFC 7587 section 6.1: stereo is the receiver's wish, sprop-stereo the sender's announcement; receivers look at
-		// either before they set up a stereo decoder.
-		fmtp += ";stereo=1;sprop-stereo=1"
+		i++
 	}
 	if dtx {
-		fmtp += ";usedtx=1"
+		i += 2
 	}
-	return []webrtc.RTPCodecParameters{
-		{PayloadType: ptOpus, RTPCodecCapability: webrtc.RTPCodecCapability{
-			MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: fmtp, RTCPFeedback: audioFeedback}},
-		{PayloadType: ptRED, RTPCodecCapability: webrtc.RTPCodecCapability{
-			MimeType: mimeRED, ClockRate: 48000, Channels: 2, SDPFmtpLine: fmt.Sprintf("%d/%d", ptOpus, ptOpus)}},
-	}
+	return audioLists[i]
 }
+
+// audioLists are those of [audioCodecs], by whether it is stereo and whether silence is left out.
+var audioLists = func() (lists [4][]webrtc.RTPCodecParameters) {
+	for i := range lists {
+		fmtp := "minptime=10;useinbandfec=1"
+		if i&1 != 0 {
+			// RFC 7587 section 6.1: stereo is the receiver's wish, sprop-stereo the sender's announcement; receivers look at
+			// either before they set up a stereo decoder.
+			fmtp += ";stereo=1;sprop-stereo=1"
+		}
+		if i&2 != 0 {
+			fmtp += ";usedtx=1"
+		}
+		lists[i] = []webrtc.RTPCodecParameters{
+			{PayloadType: ptOpus, RTPCodecCapability: webrtc.RTPCodecCapability{
+				MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: fmtp, RTCPFeedback: audioFeedback}},
+			{PayloadType: ptRED, RTPCodecCapability: webrtc.RTPCodecCapability{
+				MimeType: mimeRED, ClockRate: 48000, Channels: 2, SDPFmtpLine: fmt.Sprintf("%d/%d", ptOpus, ptOpus)}},
+		}
+	}
+	return lists
+}()
 
 type videoFormat struct {
 	pt   uint8
@@ -142,10 +158,6 @@ func newCertificate() (webrtc.Certificate, error) {
 
 // newPeer makes a peer connection over a plane: an API of its own for the hooks, no interceptors.
 func (s *Server) newPeer(fullICE bool, plane *plane) (*webrtc.PeerConnection, error) {
-	m, err := mediaEngine()
-	if err != nil {
-		return nil, err
-	}
 	e := webrtc.SettingEngine{LoggerFactory: s.pionLog, BufferFactory: noBuffer}
 	e.SetNet(newAnnouncedNet(s.host, s.mux.addrs))
 	e.SetICEUDPMux(plane)
@@ -181,7 +193,7 @@ func (s *Server) newPeer(fullICE bool, plane *plane) (*webrtc.PeerConnection, er
 	e.SetSCTPMaxMessageSize(MaxData)
 	e.DetachDataChannels() // data.go reads them
 
-	api := webrtc.NewAPI(webrtc.WithMediaEngine(m), webrtc.WithSettingEngine(e),
+	api := webrtc.NewAPI(webrtc.WithMediaEngine(s.media), webrtc.WithSettingEngine(e),
 		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
 	pc, err := api.NewPeerConnection(webrtc.Configuration{
 		Certificates: []webrtc.Certificate{s.certificate},

@@ -63,6 +63,35 @@ func TestTrunkWithoutData(t *testing.T) {
 	}
 }
 
+// TestPionKeepsTheTrunkAlone: however many m-lines there are, Pion makes nothing of them.
+func TestPionKeepsTheTrunkAlone(t *testing.T) {
+	server, err := New(Config{UDPAddr: "127.0.0.1:0", TCPAddr: "off"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Close() }()
+	p, err := server.Join(ParticipantConfig{Room: "room", ID: "PA_x", Single: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := browserOffer(60)
+	with := strings.Replace(without, "a=group:BUNDLE", "a=group:BUNDLE d", 1) + "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:d\r\na=sctp-port:5000\r\n"
+	for i, offer := range []string{without, with, without} {
+		answer, _, err := p.Offer(offer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(answer, "\r\nm="); n != strings.Count(offer, "\r\nm=") || strings.Count(answer, "\r\na=mid:") != n {
+			t.Errorf("offer %d is answered with %d m-lines:\n%.3000s", i, n, answer)
+		}
+		pc := p.transports[Publisher].Load().pc
+		local, remote := pc.LocalDescription(), pc.RemoteDescription()
+		if n := len(pc.GetTransceivers()); n != 1 || len(local.SDP) > 2000 || len(remote.SDP) > 1000 {
+			t.Errorf("offer %d: Pion has %d transceivers, want that of the stub; its descriptions are\n%s\n%s", i, n, local.SDP, remote.SDP)
+		}
+	}
+}
+
 func TestTransportsAreRefused(t *testing.T) {
 	replace := func(what, by string) string {
 		out := strings.ReplaceAll(chromeOffer, what, by)
