@@ -107,19 +107,29 @@ func answerMedia(offer *sdp.MediaDescription, s *section, own *ownTransport) *sd
 	if slices.Contains(said["*"], ccfb) {
 		m.Attributes = append(m.Attributes, sdp.NewAttribute("rtcp-fb", "* "+ccfb)) // RFC 8888 section 6
 	}
-	if !s.sending {
-		m.Attributes = append(m.Attributes, sdp.NewPropertyAttribute("inactive"))
-		return m
+	m.Attributes = append(m.Attributes, takenLayers(offer)...)
+	way := "inactive"
+	if s.sending {
+		way = "recvonly"
 	}
-	if len(s.rids) > 0 {
-		m.Attributes = append(m.Attributes, takenLayers(offer, s.rids)...)
-	}
-	m.Attributes = append(m.Attributes, sdp.NewPropertyAttribute("recvonly"))
+	m.Attributes = append(m.Attributes, sdp.NewPropertyAttribute(way))
 	return m
 }
 
 // takenLayers takes simulcast as it is offered (RFC 8853 section 5.3.2), layers that are paused included.
-func takenLayers(offer *sdp.MediaDescription, rids []string) (out []sdp.Attribute) {
+//
+// A client on Pion that has ceased to send it on an m-line goes on to offer it there, as what it would receive. It is taken all the
+// same: without layers in the answer such a client takes what it receives there for a new track.
+func takenLayers(offer *sdp.MediaDescription) (out []sdp.Attribute) {
+	var rids []string
+	for _, a := range offer.Attributes {
+		if f := strings.Fields(a.Value); a.Key == "rid" && len(f) >= 2 && len(f[0]) <= maxMid && len(rids) < maxRids && !slices.Contains(rids, f[0]) {
+			rids = append(rids, f[0])
+		}
+	}
+	if len(rids) == 0 {
+		return nil
+	}
 	paused := map[string]bool{}
 	v, _ := offer.Attribute("simulcast")
 	for layer := range strings.FieldsFuncSeq(v, func(r rune) bool { return strings.ContainsRune(" ;,", r) }) {

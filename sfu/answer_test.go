@@ -27,7 +27,7 @@ const mixedOffer = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:B
 	"a=extmap:4/sendonly " + codec.URIMid + "\r\na=extmap:9 urn:unheard\r\n" +
 	"m=video 9 UDP/TLS/RTP/SAVPF 35\r\na=mid:w\r\na=rtpmap:35 X-unheard/90000\r\na=rtcp-fb:35 nack\r\n" +
 	"m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:d\r\na=sctp-port:5000\r\na=max-message-size:262144\r\n" +
-	"m=video 9 UDP/TLS/RTP/SAVPF 35 120 124 125 126\r\na=mid:r\r\na=recvonly\r\na=rtpmap:35 X-unheard/90000\r\n" +
+	"m=video 9 UDP/TLS/RTP/SAVPF 35 120 124 125 126\r\na=mid:r\r\na=recvonly\r\na=rid:x recv\r\na=simulcast:recv x\r\na=rtpmap:35 X-unheard/90000\r\n" +
 	"a=rtpmap:120 VP8/90000\r\na=rtcp-fb:120 nack\r\na=rtcp-fb:* ack ccfb\r\na=rtpmap:124 rtx/90000\r\na=fmtp:124 apt=120\r\n" +
 	"a=rtpmap:125 VP9/90000\r\na=fmtp:125 profile-id=1\r\na=rtpmap:126 rtx/90000\r\na=fmtp:126 apt=125\r\n" +
 	"m=text 9 UDP/TLS/RTP/SAVPF 35\r\na=mid:x\r\na=rtpmap:35 t140/1000\r\n" +
@@ -76,7 +76,7 @@ func TestAnswers(t *testing.T) {
 			[]string{"ulpfec", "unheard", "VP9", "candidate", "ccfb"}},
 		{[]string{"a=mid:w", "a=inactive"}, []string{"rtpmap"}},
 		{[]string{"a=mid:d", "a=sendrecv"}, []string{"candidate"}},
-		{[]string{"a=inactive", "a=fmtp:124 apt=120", "a=fmtp:125 profile-id=1", "a=fmtp:126 apt=125"}, nil},
+		{[]string{"a=inactive", "a=rid:x recv", "a=simulcast:recv x", "a=fmtp:124 apt=120", "a=fmtp:125 profile-id=1", "a=fmtp:126 apt=125"}, nil},
 	} {
 		for _, s := range x.there {
 			if strings.Count(lines[i+1], s) != 1 {
