@@ -123,7 +123,8 @@ func answerMedia(offer *sdp.MediaDescription, s *section, own *ownTransport) *sd
 func takenLayers(offer *sdp.MediaDescription) (out []sdp.Attribute) {
 	var rids []string
 	for _, a := range offer.Attributes {
-		if f := strings.Fields(a.Value); a.Key == "rid" && len(f) >= 2 && len(f[0]) <= maxMid && len(rids) < maxRids && !slices.Contains(rids, f[0]) {
+		f := strings.Fields(a.Value)
+		if a.Key == "rid" && len(f) >= 2 && len(f[0]) <= maxMid && len(rids) < maxRids && !slices.Contains(rids, f[0]) {
 			rids = append(rids, f[0])
 		}
 	}
