@@ -16,10 +16,11 @@ import (
 
 // consenter answers checks for one set of ICE credentials.
 type consenter struct {
-	mu    sync.Mutex
-	mac   hash.Hash
-	sum   [sha1.Size]byte
-	reply [maxConsentReply]byte
+	mu     sync.Mutex
+	mac    hash.Hash
+	header [stunHeader]byte
+	sum    [sha1.Size]byte
+	reply  [maxConsentReply]byte
 }
 
 const (
@@ -83,11 +84,10 @@ func (c *consenter) answer(b []byte, m stunMessage, from netip.AddrPort, send fu
 // sign writes the message integrity of what comes before it in a message into sum: RFC 8489 section 14.5, "the length … of the
 // message up to, and including, the MESSAGE-INTEGRITY attribute".
 func (c *consenter) sign(b []byte) {
-	var header [stunHeader]byte
-	copy(header[:], b)
-	setSTUNLength(header[:], len(b)+integrityLength)
+	copy(c.header[:], b)
+	setSTUNLength(c.header[:], len(b)+integrityLength)
 	c.mac.Reset()
-	c.mac.Write(header[:])
+	c.mac.Write(c.header[:])
 	c.mac.Write(b[stunHeader:])
 	c.mac.Sum(c.sum[:0])
 }

@@ -129,7 +129,7 @@ func parseDescription(text string) ([]section, error) {
 			return nil, err
 		}
 		s.mixed = s.mixed || mixed
-		if mids[s.mid] {
+		if s.mid != "" && mids[s.mid] { // an m-line that is rejected may have none
 			return nil, refuse("mid %q used twice", s.mid)
 		}
 		mids[s.mid] = true
@@ -155,25 +155,6 @@ func parseDescription(text string) ([]section, error) {
 		}
 	}
 	return sections, nil
-}
-
-// stripCandidates takes the candidates out of a peer's session description, and refuses that of an ICE-lite agent.
-// Nothing is ever sent to an address that a peer merely names, or anybody in a call could have us knock on the doors of
-// our own network, or of others' (RFC 8445 section 19.4). We don't need them: clients can reach us, or there would be no
-// media, and their connectivity checks, which prove that they know our password, show their addresses as peer-reflexive
-// candidates (section 7.3.1.3).
-func stripCandidates(d *sdp.SessionDescription) error {
-	isLite := func(a sdp.Attribute) bool { return strings.TrimSpace(a.Key) == sdp.AttrKeyICELite } // as Pion reads it
-	if slices.ContainsFunc(d.Attributes, isLite) {
-		// Two lite agents check nothing (RFC 8445 section 6.1.1): we would send wherever the description says.
-		return refuse("an ICE-lite peer: the server needs one that checks connectivity")
-	}
-	isCandidate := func(a sdp.Attribute) bool { return a.IsICECandidate() }
-	d.Attributes = slices.DeleteFunc(d.Attributes, isCandidate)
-	for _, m := range d.MediaDescriptions {
-		m.Attributes = slices.DeleteFunc(m.Attributes, isCandidate)
-	}
-	return nil
 }
 
 // fingerprintForm is RFC 8122 section 5: a hash function, and two hexadecimal digits for each byte.

@@ -45,12 +45,12 @@
 // happens at once when something changes, and a few times per second.
 //
 // Control comes from signaling through [Server.Join] and the methods of [Participant] and returns as [Event] values.
-// negotiation.go offers m-lines for subscriptions, one offer at a time; sections.go finds them in the client's own offers
-// where it has one peer connection for both directions, and asking.go asks it for more of them; media.go says which codecs
-// and extensions we speak; lean.go shows Pion no more of an offer than it needs; tune.go brings a track's announced codec
-// and audio settings into the answer to its publisher; data.go carries data
-// channels, channel.go what is sent on them. move.go takes a participant into another room, and shows its tracks in
-// further ones.
+// negotiation.go offers m-lines for subscriptions (mlines.go), one offer at a time; sections.go finds them in the client's own
+// offers where it has one peer connection for both directions, and asking.go asks it for more of them; media.go says which
+// codecs and extensions we speak; answer.go answers a client's m-lines of media, trunk.go shows Pion what is left of a
+// description: the transport of the data channels, which is everything's; tune.go brings a track's announced codec and audio
+// settings into the answer to its publisher; data.go carries data channels, channel.go what is sent on them. move.go takes a
+// participant into another room, and shows its tracks in further ones.
 //
 // What a person may want to know of a connection is kept while it goes on: links.go has the last seconds of each direction,
 // freeze.go the gaps in a video, quality.go the score.

@@ -2,7 +2,6 @@ package sfu
 
 import (
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -124,7 +123,7 @@ func FuzzStream(f *testing.F) {
 // FuzzAnswer tunes answers, and passes them through the rest of what reads and writes descriptions.
 func FuzzAnswer(f *testing.F) {
 	f.Add(chromeOffer, chromeOffer, "0", "video/VP9", true)
-	f.Add(leanOffer, leanOffer, "0", "audio/opus", false)
+	f.Add(mixedOffer, mixedOffer, "0", "audio/opus", false)
 	f.Fuzz(func(t *testing.T, offer, answer, mid, mime string, audio bool) {
 		offered, err := parseDescription(offer)
 		if err != nil {
@@ -151,14 +150,6 @@ func FuzzAnswer(f *testing.F) {
 				t.Errorf("%+v became %+v", before[i], after[i])
 			}
 		}
-		mixed := allowMixed(out)
-		if again := allowMixed(mixed); again != mixed {
-			t.Error("allowed twice")
-		}
-		if stripped, err := withoutCandidates(mixed, unchanged); err == nil && strings.Contains(stripped, "a=candidate:") {
-			t.Error("a candidate is left")
-		}
-		_ = idleLines(mixed)
 		for i := range min(len(offered), len(after)) {
 			n := negotiated(&offered[i], &after[i])
 			for _, p := range n.payloads {

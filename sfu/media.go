@@ -45,30 +45,48 @@ var videoFeedback = []webrtc.RTCPFeedback{
 	{Type: "goog-remb"}, {Type: "transport-cc"}, {Type: "ccm", Parameter: "fir"}, {Type: "nack"}, {Type: "nack", Parameter: "pli"},
 }
 
+// audioCodecs returns the formats of a microphone to offer. The lists are shared.
 func audioCodecs(stereo, dtx bool) []webrtc.RTPCodecParameters {
-	fmtp := "minptime=10;useinbandfec=1"
+	i := 0
 	if stereo {
-		// RFC 7587 section 6.1: stereo is the receiver's wish, sprop-stereo the sender's announcement; receivers look at
-		// either before they set up a stereo decoder.
-		fmtp += ";stereo=1;sprop-stereo=1"
+		i++
 	}
 	if dtx {
-		fmtp += ";usedtx=1"
+		i += 2
 	}
-	return []webrtc.RTPCodecParameters{
-		{PayloadType: ptOpus, RTPCodecCapability: webrtc.RTPCodecCapability{
-			MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: fmtp, RTCPFeedback: audioFeedback}},
-		{PayloadType: ptRED, RTPCodecCapability: webrtc.RTPCodecCapability{
-			MimeType: mimeRED, ClockRate: 48000, Channels: 2, SDPFmtpLine: fmt.Sprintf("%d/%d", ptOpus, ptOpus)}},
-	}
+	return audioLists[i]
 }
 
-// videoFormats are the video formats that we speak: what browsers offer. RFC 5761 section 4 keeps 64 to 95 free.
-var videoFormats = []struct {
+// audioLists are those of [audioCodecs], by whether it is stereo and whether silence is left out.
+var audioLists = func() (lists [4][]webrtc.RTPCodecParameters) {
+	for i := range lists {
+		fmtp := "minptime=10;useinbandfec=1"
+		if i&1 != 0 {
+			// RFC 7587 section 6.1: stereo is the receiver's wish, sprop-stereo the sender's announcement; receivers look at
+			// either before they set up a stereo decoder.
+			fmtp += ";stereo=1;sprop-stereo=1"
+		}
+		if i&2 != 0 {
+			fmtp += ";usedtx=1"
+		}
+		lists[i] = []webrtc.RTPCodecParameters{
+			{PayloadType: ptOpus, RTPCodecCapability: webrtc.RTPCodecCapability{
+				MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: fmtp, RTCPFeedback: audioFeedback}},
+			{PayloadType: ptRED, RTPCodecCapability: webrtc.RTPCodecCapability{
+				MimeType: mimeRED, ClockRate: 48000, Channels: 2, SDPFmtpLine: fmt.Sprintf("%d/%d", ptOpus, ptOpus)}},
+		}
+	}
+	return lists
+}()
+
+type videoFormat struct {
 	pt   uint8
 	kind codec.Kind
 	fmtp string
-}{
+}
+
+// videoFormats are the video formats that we speak: what browsers offer. RFC 5761 section 4 keeps 64 to 95 free.
+var videoFormats = []videoFormat{
 	{96, codec.VP8, ""},
 	// Constrained baseline, baseline, main and high profile.
 	{102, codec.H264, "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"},
@@ -114,33 +132,15 @@ var (
 	sentVideo = []string{codec.URIMid, codec.URITransportSequence, codec.URIAbsSendTime, codec.URIVideoOrientation, codec.URIDependency}
 )
 
-func mediaEngine(target Target) (*webrtc.MediaEngine, error) {
+// sentExtensions are what we send of them, by the id that we offer, from 1 on.
+var sentExtensions = []string{codec.URIMid, codec.URIAudioLevel, codec.URITransportSequence, codec.URIAbsSendTime,
+	codec.URIVideoOrientation, codec.URIDependency}
+
+// mediaEngine is all that Pion knows of media: the codec of a trunk's stub.
+func mediaEngine() (*webrtc.MediaEngine, error) {
 	m := &webrtc.MediaEngine{}
-	audio, video := receivedAudio, receivedVideo
-	if target == Subscriber {
-		audio, video = sentAudio, sentVideo
-	}
-	for _, c := range audioCodecs(false, false) {
-		if err := m.RegisterCodec(c, webrtc.RTPCodecTypeAudio); err != nil {
-			return nil, err
-		}
-	}
-	for _, c := range videoCodecs(nil) {
-		if err := m.RegisterCodec(c, webrtc.RTPCodecTypeVideo); err != nil {
-			return nil, err
-		}
-	}
-	for _, uri := range audio {
-		if err := m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, webrtc.RTPCodecTypeAudio); err != nil {
-			return nil, err
-		}
-	}
-	for _, uri := range video {
-		if err := m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, webrtc.RTPCodecTypeVideo); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+	return m, m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptOpus, RTPCodecCapability: webrtc.RTPCodecCapability{
+		MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}}, webrtc.RTPCodecTypeAudio)
 }
 
 // newCertificate makes the one DTLS certificate that all peer connections of a server show.
@@ -157,11 +157,7 @@ func newCertificate() (webrtc.Certificate, error) {
 }
 
 // newPeer makes a peer connection over a plane: an API of its own for the hooks, no interceptors.
-func (s *Server) newPeer(target Target, fullICE bool, plane *plane) (*webrtc.PeerConnection, error) {
-	m, err := mediaEngine(target)
-	if err != nil {
-		return nil, err
-	}
+func (s *Server) newPeer(fullICE bool, plane *plane) (*webrtc.PeerConnection, error) {
 	e := webrtc.SettingEngine{LoggerFactory: s.pionLog, BufferFactory: noBuffer}
 	e.SetNet(newAnnouncedNet(s.host, s.mux.addrs))
 	e.SetICEUDPMux(plane)
@@ -197,7 +193,7 @@ func (s *Server) newPeer(target Target, fullICE bool, plane *plane) (*webrtc.Pee
 	e.SetSCTPMaxMessageSize(MaxData)
 	e.DetachDataChannels() // data.go reads them
 
-	api := webrtc.NewAPI(webrtc.WithMediaEngine(m), webrtc.WithSettingEngine(e),
+	api := webrtc.NewAPI(webrtc.WithMediaEngine(s.media), webrtc.WithSettingEngine(e),
 		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
 	pc, err := api.NewPeerConnection(webrtc.Configuration{
 		Certificates: []webrtc.Certificate{s.certificate},

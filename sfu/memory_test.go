@@ -56,3 +56,40 @@ func heap() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
+
+// mostOfDescriptions is what a participant may take, in bytes, who has offered 20 m-lines and isn't connected yet: a peer
+// connection of Pion's, its ICE agent and what we keep of the m-lines.
+const mostOfDescriptions = 100 << 10
+
+// TestMemoryOfDescriptions: m-lines cost next to nothing, since Pion isn't shown them.
+func TestMemoryOfDescriptions(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector takes memory of its own")
+	}
+	server, err := New(Config{UDPAddr: "127.0.0.1:0", TCPAddr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Close() }()
+	offer := browserOffer(20)
+	join := func(id string) {
+		p, err := server.Join(ParticipantConfig{Room: "room", ID: id, Single: true})
+		if err == nil {
+			_, _, err = p.Offer(offer)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	join("first") // what is made once
+	const participants = 20
+	before := heap()
+	for i := range participants {
+		join(fmt.Sprint(i))
+	}
+	if each := (heap() - before) / participants; each > mostOfDescriptions {
+		t.Errorf("%d bytes for each participant, want %d at most", each, mostOfDescriptions)
+	} else {
+		t.Logf("%d bytes for each participant", each)
+	}
+}

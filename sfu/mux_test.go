@@ -152,7 +152,11 @@ func (p *muxPeer) packet(t testing.TB) []byte {
 }
 
 // waiting returns how many packets wait for the agent.
-func (p *muxPeer) waiting() int { return len(p.agent.in) }
+func (p *muxPeer) waiting() int {
+	p.agent.mu.Lock()
+	defer p.agent.mu.Unlock()
+	return len(p.agent.waiting)
+}
 
 // answers lets the agent answer a check from an address.
 func (p *muxPeer) answers(t testing.TB, to netip.AddrPort) {
@@ -375,8 +379,8 @@ func TestGenerations(t *testing.T) {
 	p.answers(t, addressOf(1))
 	expect := func(what string, first, latest int) {
 		t.Helper()
-		if len(p.agent.in) != first || len(second.in) != latest || other.waiting() != 0 {
-			t.Errorf("%s: %d, %d and %d packets wait, want %d, %d and 0", what, len(p.agent.in), len(second.in), other.waiting(), first, latest)
+		if len(p.agent.waiting) != first || len(second.waiting) != latest || other.waiting() != 0 {
+			t.Errorf("%s: %d, %d and %d packets wait, want %d, %d and 0", what, len(p.agent.waiting), len(second.waiting), other.waiting(), first, latest)
 		}
 	}
 	m.receive(checkFor(t, "us"), addressOf(1), 0)
@@ -413,7 +417,7 @@ func TestAgentsQueuesAreBounded(t *testing.T) {
 	if p.waiting() != waitingPackets || m.stats.full.Load() != 10 {
 		t.Errorf("%d wait, %d were too many", p.waiting(), m.stats.full.Load())
 	}
-	<-p.agent.in
+	p.agent.next()
 	p.answers(t, addressOf(1))
 	long := make([]byte, maxControl+1)
 	long[0] = dtlsHandshakeRecord

@@ -26,11 +26,10 @@ type negotiation struct {
 	// mu is held while a description is made or applied; the fields below it belong to it.
 	mu          sync.Mutex
 	lines       []*line
-	reusable    map[*webrtc.RTPTransceiver]bool
+	mlines      []*mline          // the m-lines of our offers, in their order; none on a single peer connection
 	offered     []section         // in the offer that is outstanding
 	text        string            // of it
 	tracks      map[string]string // what it offers, by mid
-	hadVideo    bool              // an answer has told the subscriber's video codecs
 	offerID     uint32
 	publishable bool // an offer of the client's has been answered
 	single      singleState
@@ -44,13 +43,11 @@ type negotiation struct {
 	first       bool // the first offer has been made
 }
 
-// line is an m-line in use by a subscription. On a single peer connection it is the client's, known by its mid.
+// line is an m-line in use by a subscription. On a single peer connection it is the client's, else one of ours.
 type line struct {
 	sub         *subscription
 	mid         string
-	sender      *webrtc.RTPSender
-	transceiver *webrtc.RTPTransceiver
-	track       *outTrack
+	track       outTrack
 	established bool
 }
 
@@ -159,7 +156,7 @@ func (n *negotiation) offer(restart bool) error {
 	defer n.mu.Unlock()
 	p := n.p
 	t := p.downlink()
-	changed, failed := n.reconcile(t)
+	changed, failed := n.reconcile()
 	for s, err := range failed {
 		p.drop(s)
 		p.notify(SubscriptionFailed{TrackID: s.pub.id, Err: err})
@@ -173,11 +170,10 @@ func (n *negotiation) offer(restart bool) error {
 	if restart {
 		t.forgetCandidates()
 	}
-	text, err := t.offer(restart)
+	text, err := t.offer(restart, n.mlines)
 	if err != nil {
 		return err
 	}
-	text = offerCongestionFeedback(idleLines(text))
 	if n.offered, err = parseDescription(text); err != nil {
 		return fmt.Errorf("reading our own offer: %w", err)
 	}
@@ -185,7 +181,7 @@ func (n *negotiation) offer(restart bool) error {
 	n.text = text
 	n.tracks = make(map[string]string, len(n.lines))
 	for _, l := range n.lines {
-		n.tracks[l.transceiver.Mid()] = l.sub.pub.id
+		n.tracks[l.mid] = l.sub.pub.id
 	}
 	n.wish.Lock()
 	n.outstanding, n.first = true, true
@@ -194,17 +190,9 @@ func (n *negotiation) offer(restart bool) error {
 	return nil
 }
 
-// idleLines offers m-lines that nobody uses as recvonly instead of inactive. To the peer, which sends nothing here, it is the
-// same, and it answers inactive (RFC 3264 section 6.1). But Pion, and with it the Go SDK, stops the receiver of an m-line each
-// time that it is offered inactive, and replaces it only the first time: used again after a second such offer, the m-line
-// would stay silent there.
-func idleLines(offer string) string {
-	return strings.ReplaceAll(offer, "\r\na=inactive\r\n", "\r\na=recvonly\r\n")
-}
-
 // reconcile takes the m-lines of ended subscriptions back and gives new ones their own. m-lines never go away
 // (RFC 3264 section 8), so one that was taken back is used again.
-func (n *negotiation) reconcile(t *transport) (changed bool, failed map[*subscription]error) {
+func (n *negotiation) reconcile() (changed bool, failed map[*subscription]error) {
 	failed = map[*subscription]error{}
 	keep := n.lines[:0]
 	for _, l := range n.lines {
@@ -213,16 +201,17 @@ func (n *negotiation) reconcile(t *transport) (changed bool, failed map[*subscri
 			continue
 		}
 		changed = true
-		if err := t.pc.RemoveTrack(l.sender); err != nil {
-			n.p.log.Debug("taking an m-line back", "err", err)
-		}
+		n.vacate(l)
 	}
 	clear(n.lines[len(keep):])
 	n.lines = keep
 
 	for _, s := range n.waiting() {
-		l, err := n.add(t, s)
-		if err != nil {
+		l := &line{sub: s, track: outTrack{id: s.pub.id, stream: s.pub.streamID(), ssrc: n.p.freshSSRC()}}
+		if s.pub.cfg.Kind == Video {
+			l.track.repair = n.p.freshSSRC()
+		}
+		if err := n.assign(l); err != nil {
 			failed[s] = err
 			continue
 		}
@@ -245,99 +234,6 @@ func (n *negotiation) waiting() (list []*subscription) {
 	n.p.mu.Unlock()
 	slices.SortFunc(list, func(a, b *subscription) int { return a.order - b.order })
 	return slices.DeleteFunc(list, func(s *subscription) bool { return !s.pub.isReady() })
-}
-
-// add gives s an m-line.
-func (n *negotiation) add(t *transport, s *subscription) (*line, error) {
-	kind := webrtc.RTPCodecTypeAudio
-	if s.pub.cfg.Kind == Video {
-		kind = webrtc.RTPCodecTypeVideo
-	}
-	track := &outTrack{id: s.pub.id, stream: s.pub.streamID(), kind: kind}
-	l := &line{sub: s, track: track}
-	reuse := false
-	for tr := range n.reusable {
-		reuse = reuse || tr.Kind() == kind && tr.Sender() == nil
-	}
-	var err error
-	if reuse {
-		// A browser's receiver keeps the track id of its first msid for good; SDKs take the id from the stream where it
-		// stands there.
-		track.stream = s.pub.owner.cfg.ID + "|" + s.pub.id
-		l.sender, err = t.pc.AddTrack(track)
-	} else if len(t.pc.GetTransceivers()) >= maxSections-1 {
-		return nil, fmt.Errorf("%w: %d media sections", ErrLimit, maxSections)
-	} else {
-		l.transceiver, err = t.pc.AddTransceiverFromTrack(track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
-		if err == nil {
-			l.sender = l.transceiver.Sender()
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("adding an m-line: %w", err)
-	}
-	if l.transceiver == nil {
-		for _, tr := range t.pc.GetTransceivers() {
-			if tr.Sender() == l.sender {
-				l.transceiver = tr
-			}
-		}
-		delete(n.reusable, l.transceiver)
-	}
-	if l.transceiver == nil {
-		return nil, errors.New("adding an m-line: it has no transceiver")
-	}
-	if err := prefer(l.transceiver, n.preferences(s.pub)); err != nil {
-		_ = t.pc.RemoveTrack(l.sender)
-		return nil, ErrCodec
-	}
-	return l, nil
-}
-
-// prefer sets the codecs to offer on an m-line. Pion refuses them all for one that an earlier answer has left out, such as
-// RED: then those that it takes are offered.
-func prefer(tr *webrtc.RTPTransceiver, codecs []webrtc.RTPCodecParameters) error {
-	err := tr.SetCodecPreferences(codecs)
-	if err == nil {
-		return nil
-	}
-	known := slices.DeleteFunc(slices.Clone(codecs), func(c webrtc.RTPCodecParameters) bool {
-		return tr.SetCodecPreferences([]webrtc.RTPCodecParameters{c}) != nil
-	})
-	if len(known) == 0 {
-		return err
-	}
-	return tr.SetCodecPreferences(known)
-}
-
-// preferences are the codecs to offer for a publication: its own in the publisher's order, but on the first video m-line
-// all, because the answer to that one tells Pion for good which ones the subscriber has.
-func (n *negotiation) preferences(pub *publication) []webrtc.RTPCodecParameters {
-	if pub.cfg.Kind == Audio {
-		return audioCodecs(pub.isStereo(), pub.cfg.DTX)
-	}
-	var own []webrtc.RTPCodecParameters
-	add := func(list []webrtc.RTPCodecParameters) {
-		for _, c := range list {
-			if !slices.ContainsFunc(own, func(o webrtc.RTPCodecParameters) bool { return o.PayloadType == c.PayloadType }) {
-				own = append(own, c)
-			}
-		}
-	}
-	for _, c := range pub.codecs.all() {
-		if kind := c.kind(); kind != codec.Unknown {
-			formats := c.known()
-			add(videoCodecs(func(k codec.Kind, fmtp string) bool {
-				return k == kind && (len(formats) == 0 || slices.ContainsFunc(formats, func(f payload) bool {
-					return f.kind == kind && sameFormat(kind, fmtp, f.fmtp)
-				}))
-			}))
-		}
-	}
-	if len(own) == 0 || !n.hadVideo {
-		add(videoCodecs(nil))
-	}
-	return own
 }
 
 func (pub *publication) isStereo() bool {
@@ -373,7 +269,7 @@ func (p *Participant) Answer(id uint32, sdp string) error {
 	if err != nil {
 		return err
 	}
-	if err := guard(p.log, func() error { return t.answered(sdp) }); err != nil {
+	if err := guard(p.log, func() error { return t.answered(sdp, sections) }); err != nil {
 		return err
 	}
 	n.settle(t, sections)
@@ -398,17 +294,13 @@ func (n *negotiation) settle(t *transport, answer []section) {
 	answered := make(map[string]*section, len(answer))
 	for i := range answer {
 		answered[answer[i].mid] = &answer[i]
-		n.hadVideo = n.hadVideo || answer[i].kind == "video"
 	}
-	n.reusable = map[*webrtc.RTPTransceiver]bool{}
-	for _, tr := range t.pc.GetTransceivers() {
-		if a := answered[tr.Mid()]; tr.Sender() == nil && a != nil && !a.rejected {
-			n.reusable[tr] = true
-		}
+	for _, pl := range n.mlines {
+		a := answered[pl.mid]
+		pl.free = pl.line == nil && a != nil && !a.rejected
 	}
 	for _, l := range n.lines {
-		mid := l.transceiver.Mid()
-		o, a := offered[mid], answered[mid]
+		o, a := offered[l.mid], answered[l.mid]
 		if l.established || o == nil {
 			continue // not part of this offer
 		}
@@ -452,7 +344,7 @@ func (p *Participant) Offer(sdp string) (answer string, tracks map[string]string
 	}
 	t.forgetCandidates()
 	err = guard(p.log, func() error {
-		answer, err = t.answer(sdp)
+		answer, err = t.answer(sdp, sections)
 		return err
 	})
 	if err != nil {

@@ -69,7 +69,7 @@ func (g *generation) conn(family int, local net.Addr) net.PacketConn {
 	if c := g.conns[family]; c != nil {
 		return unread{c}
 	}
-	c := &pionConn{g: g, tcp: family >= familyTCP4, local: local, in: make(chan *control, waitingPackets), closed: make(chan struct{})}
+	c := &pionConn{g: g, tcp: family >= familyTCP4, local: local, arrived: make(chan struct{}, 1), closed: make(chan struct{})}
 	g.conns[family] = c
 	return c
 }
@@ -192,33 +192,64 @@ type pionConn struct {
 	g     *generation
 	tcp   bool
 	local net.Addr
-	in    chan *control
+	// arrived is told when packets wait that were none before.
+	arrived chan struct{}
+	closed  chan struct{}
+	once    sync.Once
 
-	once   sync.Once
-	closed chan struct{}
+	mu      sync.Mutex
+	waiting []*control // in order; nil while there is none
 }
 
 func (c *pionConn) push(b []byte, from netip.AddrPort) {
 	packet := controls.Get().(*control)
 	packet.from, packet.n = from, copy(packet.b[:], b)
-	select {
-	case c.in <- packet:
-	default:
+	c.mu.Lock()
+	n := len(c.waiting)
+	if n < waitingPackets {
+		c.waiting = append(c.waiting, packet)
+	}
+	c.mu.Unlock()
+	switch n {
+	case waitingPackets:
 		controls.Put(packet)
 		c.g.p.mux.stats.full.Add(1)
+	case 0:
+		select {
+		case c.arrived <- struct{}{}:
+		default:
+		}
 	}
+}
+
+// next takes the first packet that waits, nil if there is none.
+func (c *pionConn) next() *control {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.waiting) == 0 {
+		return nil
+	}
+	packet := c.waiting[0]
+	if c.waiting = c.waiting[1:]; len(c.waiting) == 0 {
+		c.waiting = nil // so that it takes no room
+	}
+	return packet
 }
 
 // ReadFromAddrPort implements ice.AddrPortReaderWriter, which spares an allocation for each packet.
 func (c *pionConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
-	select {
-	case packet := <-c.in:
-		from, n := packet.from, copy(b, packet.b[:packet.n])
-		controls.Put(packet)
-		c.g.reads(b[:n], from)
-		return n, from, nil
-	case <-c.closed:
-		return 0, netip.AddrPort{}, io.EOF
+	for {
+		if packet := c.next(); packet != nil {
+			from, n := packet.from, copy(b, packet.b[:packet.n])
+			controls.Put(packet)
+			c.g.reads(b[:n], from)
+			return n, from, nil
+		}
+		select {
+		case <-c.arrived:
+		case <-c.closed:
+			return 0, netip.AddrPort{}, io.EOF
+		}
 	}
 }
 

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"anytime/sfu/codec"
-
-	"github.com/pion/sdp/v3"
 )
 
 func TestKeyframeRequests(t *testing.T) {
@@ -223,10 +221,7 @@ func TestParseDescription(t *testing.T) {
 }
 
 func TestFeedbackOfDescriptions(t *testing.T) {
-	offer := offerCongestionFeedback(strings.ReplaceAll(chromeOffer, "a=rtcp-fb:96 nack\r\n", "a=rtcp-fb:96 nack\r\na=rtcp-fb:96 transport-cc\r\n"))
-	if n := strings.Count(offer, "\r\na=rtcp-fb:* ack ccfb\r\n"); n != 2 {
-		t.Errorf("%d m-lines offer RFC 8888, want those of audio and video", n)
-	}
+	offer := strings.ReplaceAll(chromeOffer, "a=rtcp-fb:96 nack\r\n", "a=rtcp-fb:* ack ccfb\r\na=rtcp-fb:96 nack\r\na=rtcp-fb:96 transport-cc\r\n")
 	ours, err := parseDescription(offer)
 	if err != nil {
 		t.Fatal(err)
@@ -266,31 +261,6 @@ func TestDescriptionRefusals(t *testing.T) {
 	} {
 		if _, err := parseDescription(x.text); !errors.Is(err, ErrDescription) || !strings.Contains(err.Error(), x.want) || len(err.Error()) > 300 {
 			t.Errorf("%s: %v", x.name, err)
-		}
-	}
-}
-
-func TestCandidatesAreTakenOut(t *testing.T) {
-	for _, text := range []string{
-		strings.Replace(chromeOffer, "a=mid:0\r\n", "a=mid:0\r\na=candidate:1 1 udp 1 192.0.2.9 9 typ host\r\n", 1),
-		strings.Replace(chromeOffer, "a=mid:2\r\n", "a=mid:2\na=candidate:1 1 udp 1 192.0.2.9 9 typ host\n", 1),
-		strings.Replace(chromeOffer, "t=0 0\r\n", "t=0 0\r\na=candidate:1 1 udp 1 192.0.2.9 9 typ host\r\n", 1),
-	} {
-		if text == chromeOffer {
-			t.Fatal("nothing replaced")
-		}
-		got, err := withoutCandidates(text, unchanged)
-		if err != nil || got != chromeOffer {
-			t.Errorf("%v\n%s", err, got)
-		}
-	}
-}
-
-func TestLitePeersAreRefused(t *testing.T) {
-	for _, line := range []string{"a=ice-lite", "a= ice-lite ", "a=ice-lite:x"} {
-		_, err := withoutCandidates(strings.Replace(chromeOffer, "t=0 0\r\n", "t=0 0\r\n"+line+"\r\n", 1), unchanged)
-		if !errors.Is(err, ErrDescription) || !strings.Contains(err.Error(), "ICE-lite") {
-			t.Errorf("%s: %v", line, err)
 		}
 	}
 }
@@ -360,7 +330,7 @@ func TestSeamKnowsNoPion(t *testing.T) {
 	}
 	for _, name := range files {
 		switch name {
-		case "transport.go", "plane.go", "keys.go", "srtp.go", "media.go", "listen.go", "negotiation.go", "sections.go", "tune.go", "data.go", "server.go", "log.go", "lean.go", "paths.go", "extmaps.go":
+		case "transport.go", "plane.go", "keys.go", "srtp.go", "media.go", "listen.go", "negotiation.go", "sections.go", "tune.go", "data.go", "server.go", "log.go", "answer.go", "trunk.go", "mlines.go", "paths.go":
 			continue // below the seam, or speaking with what is
 		}
 		if strings.HasSuffix(name, "_test.go") {
@@ -386,5 +356,3 @@ func TestSeamKnowsNoPion(t *testing.T) {
 		}
 	}
 }
-
-func unchanged(*sdp.SessionDescription) {}

@@ -20,8 +20,8 @@ import (
 //     tells [SectionsNeeded].
 //  2. The client's next offer, made for whatever reason, comes to lend: subscriptions that wait take the m-lines on which
 //     the client receives and nobody sends; those that ended give theirs back.
-//  3. Pion answers the offer as it would a publisher's: it knows nothing of what we send. lend writes into its answer what
-//     we do, and one sender that is in no description (openSender) carries it all.
+//  3. The offer is answered as a publisher's is (answer.go), with nothing in it of what we send. lend writes into the answer
+//     what we do.
 
 // singleState is the negotiation's state for a single peer connection. Guarded by the negotiation's mu.
 type singleState struct {
@@ -101,7 +101,7 @@ func (s *section) lendable() bool {
 	return s.receiving && !s.rejected && (s.kind == "audio" || s.kind == "video")
 }
 
-// lend distributes the m-lines of the client's offer among the subscriptions and writes what we send on them into Pion's
+// lend distributes the m-lines of the client's offer among the subscriptions and writes what we send on them into the
 // answer, of which ours are the m-lines. Called with n.mu held.
 func (n *negotiation) lend(t *transport, offered, ours []section, answer string) (string, map[string]string, error) {
 	p := n.p
@@ -178,7 +178,7 @@ func (n *negotiation) borrow(t *transport, s *subscription, offered, ours []sect
 	own := ours[i]
 	own.sending = true
 	agreed := negotiated(&own, free)
-	l := &line{sub: s, mid: free.mid, track: &outTrack{id: s.pub.id, stream: s.pub.streamID(), ssrc: n.p.freshSSRC()}, established: true}
+	l := &line{sub: s, mid: free.mid, track: outTrack{id: s.pub.id, stream: s.pub.streamID(), ssrc: n.p.freshSSRC()}, established: true}
 	// A client whose m-line goes on receiving fires a track event only for a stream that the m-line hadn't before (W3C
 	// WebRTC, section 4.4.1.5), and the tracks of one publisher often share theirs.
 	for _, other := range []string{s.pub.id, "again-" + s.pub.id} {
@@ -256,7 +256,7 @@ func (p *Participant) feedSoon(subs []*subscription) {
 	}()
 }
 
-// write brings what we send into an answer of Pion's, which believes that it sends nothing.
+// write brings what we send into an answer that is a publisher's so far.
 func (n *negotiation) write(answer string, lendable map[string]*section, used map[string]*line) (string, error) {
 	var d sdp.SessionDescription
 	if err := d.UnmarshalString(answer); err != nil {

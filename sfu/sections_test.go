@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// The tests here play a client with a single peer connection: its offers are built by hand, and Pion's answer to them is
-// what it would be.
+// The tests here play a client with a single peer connection: its offers are built by hand, and so is what a publisher
+// would be answered.
 
 // solo is such a client, with its half of the server.
 type solo struct {
@@ -57,7 +57,7 @@ func (c *solo) end() {
 	c.tr.out.close()
 }
 
-// description writes what the client offers, or what Pion answers.
+// description writes what the client offers, or what a publisher is answered.
 func (c *solo) description(answer bool) string {
 	var b strings.Builder
 	b.WriteString("v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\n" +
@@ -65,7 +65,7 @@ func (c *solo) description(answer bool) string {
 	for i, l := range c.lines {
 		kind, dir, _ := strings.Cut(l, " ")
 		if answer {
-			// Pion sends nothing here: RFC 3264 section 6.1.
+			// Nothing is sent here so far: RFC 3264 section 6.1.
 			dir = map[string]string{"recvonly": "inactive", "sendrecv": "recvonly", "sendonly": "recvonly", "inactive": "inactive"}[dir]
 		}
 		if kind == "audio" {

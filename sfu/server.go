@@ -85,6 +85,7 @@ type Server struct {
 	mux         *mux
 	host        pion.Net
 	certificate webrtc.Certificate
+	media       *webrtc.MediaEngine
 	start       time.Time
 	totals      totals
 	works       clockwork
@@ -115,7 +116,11 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the DTLS certificate: %w", err)
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, pionLog: pionLog{log: cfg.Log}, certificate: certificate, start: time.Now(),
+	media, err := mediaEngine()
+	if err != nil {
+		return nil, fmt.Errorf("telling Pion the codec of a stub: %w", err)
+	}
+	s := &Server{cfg: cfg, media: media, log: cfg.Log, pionLog: pionLog{log: cfg.Log}, certificate: certificate, start: time.Now(),
 		rooms: map[string]*room{}, stop: make(chan struct{})}
 	if s.mux, s.host, err = listen(cfg, s.now); err != nil {
 		return nil, err

@@ -493,14 +493,6 @@ func TestAnswersAreTuned(t *testing.T) {
 }
 
 func TestMixedHeaderExtensions(t *testing.T) {
-	const offer = "v=0\r\na=fingerprint:x\r\nm=audio 9\r\n"
-	const want = "v=0\r\na=fingerprint:x\r\na=extmap-allow-mixed\r\nm=audio 9\r\n"
-	if got := allowMixed(offer); got != want {
-		t.Errorf("%q", got)
-	}
-	if got := allowMixed(want); got != want {
-		t.Errorf("%q", got)
-	}
 	both := section{mixed: true, extensions: map[string]uint8{"a": 3, "b": 15, "c": 200}}
 	one := both
 	one.mixed = false

@@ -28,12 +28,10 @@ type transport struct {
 	out     *egress
 	plane   *plane
 	channel [2]*channel // by reliability: lossy, reliable; nil if none
-	// extensions is guarded by the negotiation.
-	extensions extensionMemory
+	trunk   trunk
 
-	stubs      map[string]bool // m-lines that Pion was shown with one codec, by mid; see lean. Guarded by the negotiation
-	candidates chan struct{}   // told when all of ours are known
-	up         atomic.Bool     // connected
+	candidates chan struct{} // told when all of ours are known
+	up         atomic.Bool   // connected
 	closed     atomic.Bool
 	bitrate    atomic.Int64   // of the latest REMB, in bit/s
 	readers    sync.WaitGroup // of data channels; added to with mu held
@@ -56,7 +54,7 @@ type TransportFeedback struct {
 }
 
 func newTransport(p *Participant, target Target, publishes, subscribes bool) (*transport, error) {
-	t := &transport{p: p, target: target, candidates: make(chan struct{}, 1), extensions: extensionMemory{}}
+	t := &transport{p: p, target: target, candidates: make(chan struct{}, 1)}
 	t.plane = newPlane(p.server.mux, t)
 	if publishes {
 		t.in = newIngest(p, t.writeRTCP)
@@ -67,7 +65,7 @@ func newTransport(p *Participant, target Target, publishes, subscribes bool) (*t
 		t.out.owner = p
 		t.back = &returns{find: p.subscriptionOf, bitrate: t.estimated, out: t.out, stray: func() { p.strayRTCP.Add(1) }}
 	}
-	pc, err := p.server.newPeer(target, p.cfg.FullICE, t.plane)
+	pc, err := p.server.newPeer(p.cfg.FullICE, t.plane)
 	if err != nil {
 		t.release()
 		return nil, fmt.Errorf("making a peer connection: %w", err)
@@ -184,25 +182,19 @@ func (t *transport) consent() error {
 	return nil
 }
 
-// answer applies the peer's offer and returns our answer.
-func (t *transport) answer(offer string) (string, error) {
+// answer applies the peer's offer, of which sections are the m-lines, and returns our answer.
+func (t *transport) answer(offer string, sections []section) (string, error) {
 	var parsed sdp.SessionDescription
 	if err := parsed.UnmarshalString(offer); err != nil {
 		return "", refuse("%v", err)
 	}
-	if err := stripCandidates(&parsed); err != nil {
+	shown, err := t.trunk.show(webrtc.SDPTypeOffer, &parsed, sections)
+	if err != nil {
 		return "", err
 	}
-	kept := lean(&parsed)
-	b, err := parsed.Marshal()
-	if err != nil {
+	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: shown}); err != nil {
 		return "", refuse("%v", err)
 	}
-	offer = string(b)
-	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
-		return "", refuse("%v", err)
-	}
-	t.widen(&parsed, kept.stubs)
 	d, err := t.pc.CreateAnswer(nil)
 	if err != nil {
 		return "", refuse("%v", err)
@@ -213,59 +205,11 @@ func (t *transport) answer(offer string) (string, error) {
 	if err := t.awaitCandidates(); err != nil {
 		return "", err
 	}
-	answer, err := kept.restore(t.pc.LocalDescription().SDP)
-	if err != nil {
-		return "", fmt.Errorf("writing an answer: %w", err)
-	}
-	return answer, nil
+	return answerText(t.pc.LocalDescription().SDP, &parsed, sections)
 }
 
-// widen lets m-lines that Pion was shown with one codec, and on which the client sends now, have all codecs of its offer:
-// Pion keeps to those of an m-line's first offer.
-func (t *transport) widen(offer *sdp.SessionDescription, stubs map[string]stub) {
-	for _, m := range offer.MediaDescriptions {
-		mid, _ := m.Attribute(sdp.AttrKeyMID)
-		_, isStub := stubs[mid]
-		wasStub := t.stubs[mid]
-		if isStub == wasStub {
-			continue
-		}
-		if t.stubs == nil {
-			t.stubs = map[string]bool{}
-		}
-		if isStub {
-			t.stubs[mid] = true
-			continue
-		}
-		s, err := parseSection(m, "", new(int))
-		if err != nil || s.rejected {
-			continue
-		}
-		delete(t.stubs, mid)
-		for _, tr := range t.pc.GetTransceivers() {
-			if tr.Mid() == mid {
-				_ = prefer(tr, s.codecs()) // without them the answer has the one codec still
-			}
-		}
-	}
-}
-
-// codecs returns the payload types of an m-line as Pion has them.
-func (s *section) codecs() []webrtc.RTPCodecParameters {
-	out := make([]webrtc.RTPCodecParameters, 0, len(s.payloads))
-	for _, p := range s.payloads {
-		mime := p.kind.String()
-		if p.rtx {
-			mime = webrtc.MimeTypeRTX
-		}
-		out = append(out, webrtc.RTPCodecParameters{PayloadType: webrtc.PayloadType(p.pt), RTPCodecCapability: webrtc.RTPCodecCapability{
-			MimeType: mime, ClockRate: p.clock, Channels: uint16(p.channels), SDPFmtpLine: p.fmtp}})
-	}
-	return out
-}
-
-// offer makes an offer, with new ICE credentials if restart is set.
-func (t *transport) offer(restart bool) (string, error) {
+// offer offers the m-lines, with new ICE credentials if restart is set.
+func (t *transport) offer(restart bool, mlines []*mline) (string, error) {
 	d, err := t.pc.CreateOffer(&webrtc.OfferOptions{ICERestart: restart})
 	if err != nil {
 		return "", fmt.Errorf("offering: %w", err)
@@ -276,25 +220,28 @@ func (t *transport) offer(restart bool) (string, error) {
 	if err := t.awaitCandidates(); err != nil {
 		return "", err
 	}
-	offer := allowMixed(t.pc.LocalDescription().SDP)
-	t.extensions.note(offer)
-	return offer, nil
+	t.trunk.data = "0" // Pion's first
+	return offerText(t.pc.LocalDescription().SDP, mlines)
 }
 
-// answered applies the peer's answer to our offer.
-func (t *transport) answered(answer string) error {
-	answer, err := withoutCandidates(answer, t.extensions.restore)
+// answered applies the peer's answer to our offer, of which sections are the m-lines.
+func (t *transport) answered(answer string, sections []section) error {
+	var parsed sdp.SessionDescription
+	if err := parsed.UnmarshalString(answer); err != nil {
+		return refuse("%v", err)
+	}
+	shown, err := t.trunk.show(webrtc.SDPTypeAnswer, &parsed, sections)
 	if err != nil {
 		return err
 	}
-	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
+	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: shown}); err != nil {
 		return refuse("%v", err)
 	}
 	return nil
 }
 
 // candidate checks one of the peer's candidates, as RTCIceCandidate's toJSON writes it, and forgets it: see
-// [stripCandidates].
+// [trunk.show].
 func (t *transport) candidate(text string) error {
 	if len(text) > 4096 {
 		return fmt.Errorf("%w: a candidate of %d bytes", ErrDescription, len(text))
@@ -403,26 +350,8 @@ func (t *transport) rtcpOn(ssrc uint32, pkts []rtcp.Packet, b []byte, at time.Du
 	}
 }
 
-// outTrack is what Pion's session description and sender see of a subscription: ids and the SSRCs it was given.
+// outTrack is what descriptions say of a subscription. repair is the SSRC of its RTX.
 type outTrack struct {
-	id, stream string
-	kind       webrtc.RTPCodecType
-
-	ssrc, repair uint32 // set by Bind
+	id, stream   string
+	ssrc, repair uint32
 }
-
-func (o *outTrack) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
-	o.ssrc, o.repair = uint32(c.SSRC()), uint32(c.SSRCRetransmission())
-	// What is sent is told by the negotiated description, not by this; Pion only wants to know one.
-	if all := c.CodecParameters(); len(all) > 0 {
-		return all[0], nil
-	}
-	return webrtc.RTPCodecParameters{}, nil
-}
-
-func (o *outTrack) Unbind(webrtc.TrackLocalContext) error { return nil }
-
-func (o *outTrack) ID() string                { return o.id }
-func (o *outTrack) RID() string               { return "" }
-func (o *outTrack) StreamID() string          { return o.stream }
-func (o *outTrack) Kind() webrtc.RTPCodecType { return o.kind }

@@ -13,7 +13,7 @@ import (
 
 // tune brings into an answer to a publisher what its tracks were announced with, by the mids of their m-lines. Browsers
 // send the first format of the answer that they can, so the announced codec comes first: SDKs leave that to us. The others
-// follow as the client offered them, where Pion keeps the order of the m-line's first offer. Opus is sent in stereo, with
+// follow as the client offered them. Opus is sent in stereo, with
 // DTX or inside RED when the answer asks for it.
 func tune(answer string, offered []section, configs map[string]PublicationConfig) (string, error) {
 	var d sdp.SessionDescription
@@ -112,33 +112,4 @@ func askOpus(m *sdp.MediaDescription, offer *section, cfg PublicationConfig) (ch
 		}
 	}
 	return changed
-}
-
-// allowMixed lets the receiver of an offer of ours take header extensions of both forms, RFC 8285 section 6: dependency
-// descriptors with their structure need the two-byte form.
-func allowMixed(offer string) string {
-	const line = "a=extmap-allow-mixed\r\n"
-	media := strings.Index(offer, "\r\nm=")
-	if media < 0 || strings.Contains(offer[:media], strings.TrimSpace(line)) {
-		return offer
-	}
-	return offer[:media+2] + line + offer[media+2:]
-}
-
-// offerCongestionFeedback offers RFC 8888 on each m-line of media, besides what Pion says there of feedback. Section 6: it
-// concerns all payload types. Where the answer has transport-wide feedback too, we take what comes.
-func offerCongestionFeedback(offer string) string {
-	var out strings.Builder
-	rest := offer
-	for {
-		at := strings.Index(rest, "\r\na=rtcp-mux\r\n")
-		if at < 0 {
-			out.WriteString(rest)
-			return out.String()
-		}
-		end := at + len("\r\na=rtcp-mux\r\n")
-		out.WriteString(rest[:end])
-		out.WriteString("a=rtcp-fb:* " + ccfb + "\r\n")
-		rest = rest[end:]
-	}
 }

@@ -28,7 +28,7 @@ type sequencer struct {
 }
 
 // leastWindow is how many slots a sequencer begins with.
-const leastWindow = 64
+const leastWindow = 32
 
 func newSequencer(window int, first uint16) sequencer {
 	n := 16
