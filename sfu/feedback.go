@@ -14,7 +14,11 @@ const (
 	// transportFeedbackInterval is what libwebrtc's own receiver uses at ordinary rates.
 	transportFeedbackInterval = 100 * time.Millisecond
 	receiverReportInterval    = time.Second
-	senderReportInterval      = time.Second
+	// senderReportInterval is for the first soonReports reports, by which a receiver learns how streams belong together. From then
+	// on its clock and ours alone drift apart, which is slow.
+	senderReportInterval  = time.Second
+	soonReports           = 6
+	settledReportInterval = 3 * time.Second
 	// nackTick is the least time between two looks at what is missing: NACKs due within it go out together.
 	nackTick = 5 * time.Millisecond
 	// idleAfter stops routine feedback to a peer that sends nothing.

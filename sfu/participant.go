@@ -71,7 +71,9 @@ type Participant struct {
 	work      sync.WaitGroup
 
 	reports *alarm
-	sharing *allocation
+	// soonReports is how many sender reports follow soon after one another.
+	soonReports atomic.Int32
+	sharing     *allocation
 	// speaking: the room's loudest speaker, or the last one.
 	speaking atomic.Bool
 	asking   *alarm          // see negotiation.unanswered; nil with two peer connections

@@ -112,6 +112,7 @@ func (p *Participant) transportUp(t *transport) {
 
 func (p *Participant) feed(s *subscription) {
 	s.pub.feed(s)
+	p.soonReports.Store(soonReports)
 	p.reports.at(p.server.now() + senderReportInterval/4)
 }
 
@@ -139,5 +140,10 @@ func (p *Participant) sendReports(now time.Duration) time.Duration {
 	if len(out) > 0 {
 		t.writeRTCP(out)
 	}
-	return now + senderReportInterval
+	interval := senderReportInterval
+	if p.soonReports.Add(-1) < 0 {
+		p.soonReports.Store(0)
+		interval = settledReportInterval
+	}
+	return (now + interval).Truncate(calmGrid)
 }
