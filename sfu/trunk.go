@@ -89,8 +89,19 @@ func transportOf(d *sdp.SessionDescription) (p peerTransport, err error) {
 	}
 	where := [][]sdp.Attribute{d.Attributes}
 	tag := ""
-	if mids, ok := bundle(d); ok && len(mids) > 0 {
+	mids, _ := bundle(d)
+	if len(mids) > 0 {
 		tag = mids[0]
+	}
+	there := map[string]bool{}
+	for _, m := range d.MediaDescriptions {
+		mid, _ := m.Attribute(sdp.AttrKeyMID)
+		there[mid] = true
+	}
+	for _, mid := range mids { // RFC 5888 section 6: a group is of m-lines that there are. What was cut short lacks some.
+		if !there[mid] {
+			return p, refuse("the bundle names an m-line that is missing")
+		}
 	}
 	for _, m := range d.MediaDescriptions {
 		if mid, _ := m.Attribute(sdp.AttrKeyMID); tag != "" && mid == tag {
