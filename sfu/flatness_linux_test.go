@@ -21,7 +21,7 @@ import (
 // BenchmarkFlatness is the processor time per packet handled, those that come and those that leave, of streams of a low rate: each
 // speaker sends a small packet every 20 ms (audio) or 33 ms (video, paced), in simulated time. A packet is taken from the mux on as
 // it came from the network, and followed until it has left, protected, for each subscriber. What is behind the port is either
-// nothing, so that our own work is seen alone ("counted"), or the kernel with a socket that nobody reads ("udp").
+// nothing, so that our own work is seen alone ("counted"), or the kernel with sockets that nobody reads ("udp").
 //
 // Everybody has a peer connection with keys, an egress and histories of its own, and who is in which room and where in the fan-out
 // doesn't follow the order in memory. One room of 1,000 people and 200 rooms of 5 handle the same number of packets.
@@ -49,8 +49,8 @@ type town struct {
 	kind     Kind
 	mux      *mux
 	intake   udp.Reader
-	nobody   netip.AddrPort // takes what leaves; invalid where it is counted alone
-	clock    atomic.Int64   // simulated, of all
+	nobodies []netip.AddrPort // take what leaves; none where it is counted alone
+	clock    atomic.Int64     // simulated, of all
 	speakers []*speaker
 	sinks    []*turnstile
 }
@@ -82,10 +82,13 @@ func newTown(b *testing.B, kind Kind, sends bool, rooms, people int) *town {
 		port, err := udp.Listen(udp.Config{Addr: "127.0.0.1:0", Buffer: socketBuffer, Log: slog.New(slog.DiscardHandler)})
 		must(b, err)
 		b.Cleanup(func() { must(b, port.Close()) })
-		nobody, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		must(b, err)
-		b.Cleanup(func() { must(b, nobody.Close()) })
-		w.mux.port, w.nobody = port, addrPort(nobody.LocalAddr())
+		w.mux.port = port
+		for range 64 { // the processors' cores don't meet in one, as they don't on a network
+			nobody, err := net.ListenPacket("udp4", "127.0.0.1:0")
+			must(b, err)
+			b.Cleanup(func() { must(b, nobody.Close()) })
+			w.nobodies = append(w.nobodies, addrPort(nobody.LocalAddr()))
+		}
 	}
 	// Peer connections are made in one order, and subscribe in another.
 	names := make([]*plane, rooms*people)
@@ -128,7 +131,9 @@ func (w *town) connect(i int, up ascending) *plane {
 	seal, err := newSealer(dtls.SRTP_AEAD_AES_128_GCM, w.keysOfTheirOwn())
 	must(w.b, err)
 	p.seal.Store(seal)
-	p.way.Store(&way{to: w.nobody})
+	if len(w.nobodies) > 0 {
+		p.way.Store(&way{to: w.nobodies[i%len(w.nobodies)]})
+	}
 	p.prove(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(100 + i>>8), byte(i)}), uint16(20000+i*7)))
 	return p
 }
@@ -162,7 +167,7 @@ func (w *town) listen(p *plane, pub *publication, i int) {
 	who, to := w.participant(fmt.Sprint("PA_", i)), &turnstile{}
 	w.room.add(who)
 	w.b.Cleanup(who.reports.stop)
-	if !w.nobody.IsValid() {
+	if w.nobodies == nil {
 		relay := &inside{mux: w.mux, receiver: func(_ netip.AddrPort, run udp.Run) { to.packets.Add(int64(run.Datagrams())) }}
 		relay.choose(addressOf(1))
 		p.way.Store(&way{inside: relay})
@@ -220,7 +225,7 @@ func (w *town) round(n int) {
 // left is how many packets have left.
 func (w *town) left() (n int64) {
 	for _, to := range w.sinks {
-		if n += to.packets.Load(); w.nobody.IsValid() {
+		if n += to.packets.Load(); w.nobodies != nil {
 			n += int64(to.egress.snapshot().Packets)
 		}
 	}
