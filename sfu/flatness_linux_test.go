@@ -173,7 +173,9 @@ func (w *town) listen(p *plane, pub *publication, i int) {
 		p.way.Store(&way{inside: relay})
 	}
 	e := newEgress(&planeSink{plane: p}, w.time)
-	e.owner, to.egress = who, e
+	if e.owner, to.egress = who, e; w.nobodies != nil {
+		e.socket = p.sends()
+	}
 	w.b.Cleanup(e.close)
 	line := audioSection("0")
 	if w.kind == Video {
