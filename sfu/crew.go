@@ -11,8 +11,10 @@ import (
 //
 //  1. Whoever has packets for a large audience (publication.deliver and say) opens a shift, wakes as many helpers as the work is
 //     worth, and begins with it. If the crew has a shift already, it does its work alone: nobody waits for another one's.
-//  2. The list of subscriptions is taken in chunks, by a counter. A helper that comes late finds nothing left and goes back; where
-//     no core is idle none comes in time, and nothing is lost but the wake-up.
+//  2. The list of subscriptions is cut into one part for each of them, and a part is taken in chunks, by a counter. Each begins with
+//     the part that it had the last time: what the subscriptions there have in memory, and the socket that they send on, are still
+//     near its core. Then it takes what the others have left. A helper that comes late finds nothing left and goes back; where no
+//     core is idle none comes in time, and nothing is lost but the wake-up.
 //  3. The shift is closed when nothing is left, and over once the helpers have left it. So each subscription gets the packets
 //     in order, and they are the caller's again.
 //
@@ -27,13 +29,20 @@ type crew struct {
 	// Of the shift. Written by whoever has it, before it is open.
 	round fanOut
 	chunk int
+	parts []part // in use; there is room for all
 
 	_     [64]byte     // what follows is written by all of them
 	gate  atomic.Int64 // how many helpers are in the shift; plus shiftClosed
-	next  atomic.Int64 // the first subscription that nobody has taken
 	_     [64]byte
 	given atomic.Int64 // to so many subscriptions, by helpers
 	stats crewCounters
+}
+
+// part is a stretch of the list of subscriptions.
+type part struct {
+	next atomic.Int64 // the first subscription that nobody has taken
+	end  int64
+	_    [112]byte // processors fetch cache lines in pairs
 }
 
 // shiftClosed keeps helpers out of a shift.
@@ -62,16 +71,16 @@ type crewCounters struct{ shifts, helped, busy atomic.Uint64 }
 
 // newCrew starts so many helpers. They end when stop is closed; close waits for that.
 func newCrew(helpers int, stop <-chan struct{}) *crew {
-	c := &crew{helpers: helpers, wake: make(chan struct{}, helpers), left: make(chan struct{}, 1)}
+	c := &crew{helpers: helpers, wake: make(chan struct{}, helpers), left: make(chan struct{}, 1), parts: make([]part, helpers+1)}
 	c.gate.Store(shiftClosed)
-	for range helpers {
+	for n := range helpers {
 		c.done.Go(func() {
 			for {
 				select {
 				case <-stop:
 					return
 				case <-c.wake:
-					c.help()
+					c.help(n + 1)
 				}
 			}
 		})
@@ -82,8 +91,8 @@ func newCrew(helpers int, stop <-chan struct{}) *crew {
 // close waits for the helpers, who have been told to stop. What comes from then on is done without them.
 func (c *crew) close() { c.done.Wait() }
 
-// help takes part in the shift, if there is one.
-func (c *crew) help() {
+// help has the helper of that number, from 1, take part in the shift, if there is one.
+func (c *crew) help(number int) {
 	for {
 		n := c.gate.Load()
 		if n < 0 {
@@ -93,7 +102,7 @@ func (c *crew) help() {
 			break
 		}
 	}
-	if given, chunks := c.work(); chunks > 0 {
+	if given, chunks := c.work(number); chunks > 0 {
 		c.given.Add(int64(given))
 		c.stats.helped.Add(uint64(chunks))
 	}
@@ -102,15 +111,30 @@ func (c *crew) help() {
 	}
 }
 
-// work does chunks until there are none left. It returns how many subscriptions got the packets, in how many chunks.
-func (c *crew) work() (given, chunks int) {
-	for ; ; chunks++ {
-		to := int(c.next.Add(int64(c.chunk)))
-		from := to - c.chunk
-		if from >= len(c.round.to) {
-			return given, chunks
+// work does chunks until there are none left, those of its own part first. It returns how many subscriptions got the packets, in how
+// many chunks.
+func (c *crew) work(number int) (given, chunks int) {
+	for n := range c.parts {
+		p := &c.parts[(number+n)%len(c.parts)]
+		for {
+			to := p.next.Add(int64(c.chunk))
+			from := to - int64(c.chunk)
+			if from >= p.end {
+				break
+			}
+			given += c.round.hand(c.round.to[from:min(to, p.end)])
+			chunks++
 		}
-		given += c.round.hand(c.round.to[from:min(to, len(c.round.to))])
+	}
+	return given, chunks
+}
+
+// cut makes the parts for so many.
+func (c *crew) cut(n int) {
+	c.parts = c.parts[:n]
+	for i := range c.parts {
+		c.parts[i].next.Store(int64(i * len(c.round.to) / n))
+		c.parts[i].end = int64((i + 1) * len(c.round.to) / n)
 	}
 }
 
@@ -126,16 +150,17 @@ func (c *crew) deliver(round fanOut, audience int) (given int) {
 		return round.hand(round.to)
 	}
 	c.round, c.chunk = round, max(minChunk, min(chunkWork/each, maxChunk))
-	c.next.Store(0)
+	helpers := min(c.helpers, work/helperWork-1)
+	c.cut(helpers + 1)
 	c.given.Store(0)
 	c.gate.Store(0)
-	for range min(c.helpers, work/helperWork-1) {
+	for range helpers {
 		select {
 		case c.wake <- struct{}{}:
 		default: // they are on their way
 		}
 	}
-	given, _ = c.work()
+	given, _ = c.work(0)
 	if c.gate.Add(shiftClosed) != shiftClosed {
 		<-c.left
 	}

@@ -110,6 +110,8 @@ type egress struct {
 	sink  sink
 	clock func() time.Duration
 	owner *Participant // nil for an egress that is never paced
+	// socket is the number of the one that it sends on: the fan-out is in this order.
+	socket uint32
 
 	mu        sync.Mutex
 	open      bool // packets before are dropped

@@ -94,6 +94,9 @@ func newPlane(m *mux, up ascending) *plane {
 	return &plane{mux: m, up: up, secured: func() bool { return false }, socket: planes.Add(1)}
 }
 
+// sends returns the number of the socket that sends.
+func (p *plane) sends() uint32 { return p.socket % uint32(p.mux.port.Sockets()) }
+
 // GetConn implements ice.UDPMux. There is one port for all addresses: they share what comes for one family.
 func (p *plane) GetConn(fragment string, local net.Addr) (net.PacketConn, error) {
 	a := addrPort(local)

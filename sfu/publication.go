@@ -249,7 +249,12 @@ func (pub *publication) fan(s *subscription, in bool) (changed bool) {
 	case known == in || in && (pub.ended || !pub.ready):
 		return false
 	case in:
-		list := append(slices.Clone(old), s)
+		// Those that send on one socket stand together, so that of the crew's cores as few as can be meet in one (see crew).
+		after := slices.IndexFunc(old, func(o *subscription) bool { return o.socket.Load() > s.socket.Load() })
+		if after < 0 {
+			after = len(old)
+		}
+		list := slices.Insert(slices.Clone(old), after, s)
 		pub.started.Store(&list)
 	default:
 		list := slices.DeleteFunc(slices.Clone(old), func(o *subscription) bool { return o == s })

@@ -44,6 +44,7 @@ const (
 // What every packet touches comes first in the structures, within a few cache lines.
 type subscription struct {
 	heeded atomic.Uint32 // the layers whose packets are handed to it, see heed
+	socket atomic.Uint32 // of its egress
 	mu     sync.Mutex
 	// Guarded by it.
 	ended  bool
@@ -182,6 +183,7 @@ func (s *subscription) establish(e *egress, n *section, ssrc, repair uint32) err
 		s.out.egress.forget(&s.out.shed) // it had another m-line
 	}
 	s.out = st
+	s.socket.Store(e.socket)
 	if _, have := choose(s.pub.codecs.policy, takes, bound, -1); have >= 0 {
 		s.start(s.pub.codecs.all()[have])
 	}

@@ -62,7 +62,7 @@ func newTransport(p *Participant, target Target, publishes, subscribes bool) (*t
 	}
 	if subscribes {
 		t.out = newEgress(&planeSink{plane: t.plane}, p.server.now)
-		t.out.owner = p
+		t.out.owner, t.out.socket = p, t.plane.sends()
 		t.back = &returns{find: p.subscriptionOf, bitrate: t.estimated, out: t.out, stray: func() { p.strayRTCP.Add(1) }}
 	}
 	pc, err := p.server.newPeer(p.cfg.FullICE, t.plane)

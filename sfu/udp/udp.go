@@ -258,6 +258,9 @@ func (p *Port) Send(hint uint32, runs ...Run) int {
 	return p.sockets[hint%uint32(len(p.sockets))].send(runs)
 }
 
+// Sockets is how many sockets there are: hints that are the same modulo this choose the same one.
+func (p *Port) Sockets() int { return max(len(p.sockets), 1) }
+
 // WriteTo sends one datagram. The error says why it didn't leave; after Close it matches net.ErrClosed. Like Send, it
 // doesn't wait.
 func (p *Port) WriteTo(b []byte, to netip.AddrPort) (int, error) {
