@@ -50,7 +50,7 @@ func (a *alarm) fire() {
 func (a *alarm) stop() {
 	a.mu.Lock()
 	a.stopped = true
-	a.moment.clear()
+	a.moment.end()
 	a.mu.Unlock()
 	a.running.Lock()
 	//lint:ignore SA2001 waiting is all that is wanted

@@ -5,6 +5,7 @@ import (
 	"math"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,8 +15,8 @@ import (
 const (
 	// maxHands bounds these goroutines.
 	maxHands = 8
-	// handful is how much waits at one of them before another is used: several that wake at the same time cost more than one.
-	handful = 512
+	// handful is how many moments one of them has before another is used: several that wake at the same time cost more than one.
+	handful = 1024
 )
 
 // handLinger is how long one waits for something to wait for before it ends.
@@ -29,6 +30,8 @@ type clockwork struct {
 
 // hand is one goroutine, there while something is due some time.
 type hand struct {
+	moments atomic.Int64 // there are, due or not
+
 	mu      sync.Mutex
 	due     dues
 	running bool
@@ -45,28 +48,23 @@ type moment struct {
 	run   func() // on a goroutine that others wait for: it mustn't block
 	due   time.Duration
 	index int // in the hand's heap, -1 if it isn't there
+	ended bool
 }
 
-// moment returns a new one, of the first hand that has room, or of the one that has most.
+// moment returns a new one, of the first hand that has room, or of the one that has most. It is there until its end.
 func (c *clockwork) moment(run func()) *moment {
 	var h *hand
-	least := math.MaxInt
+	least := int64(math.MaxInt64)
 	for i := range min(runtime.NumCPU(), maxHands) {
-		if n := c.hands[i].waiting(); n < least {
+		if n := c.hands[i].moments.Load(); n < least {
 			h, least = &c.hands[i], n
 		}
 		if least < handful {
 			break
 		}
 	}
+	h.moments.Add(1)
 	return &moment{works: c, hand: h, run: run, index: -1}
-}
-
-// waiting is how much is due some time.
-func (h *hand) waiting() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.due)
 }
 
 // in makes m due after a time, in place of when it was due before.
@@ -74,7 +72,7 @@ func (m *moment) in(after time.Duration) {
 	h := m.hand
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.stopped {
+	if h.stopped || m.ended {
 		return
 	}
 	if h.timer == nil {
@@ -103,6 +101,17 @@ func (m *moment) clear() {
 	defer h.mu.Unlock()
 	if m.index >= 0 {
 		priority.Remove(&h.due, m.index)
+	}
+}
+
+// end makes m not due, now and from now on.
+func (m *moment) end() {
+	m.clear()
+	m.hand.mu.Lock()
+	defer m.hand.mu.Unlock()
+	if !m.ended {
+		m.ended = true
+		m.hand.moments.Add(-1)
 	}
 }
 

@@ -164,7 +164,7 @@ func (e *egress) close() {
 	e.mu.Lock()
 	e.open, e.closed, e.armed = false, true, false
 	if e.moment != nil {
-		e.moment.clear()
+		e.moment.end()
 	}
 	e.discard()
 	e.media.clear()

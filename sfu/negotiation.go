@@ -177,6 +177,9 @@ func (n *negotiation) offer(restart bool) error {
 	if n.offered, err = parseDescription(text); err != nil {
 		return fmt.Errorf("reading our own offer: %w", err)
 	}
+	if len(n.offered) != len(n.mlines)+1 { // besides that of the data channels
+		return fmt.Errorf("our own offer has %d m-lines, not %d", len(n.offered), len(n.mlines)+1)
+	}
 	n.offerID++
 	n.text = text
 	n.tracks = make(map[string]string, len(n.lines))

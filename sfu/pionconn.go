@@ -83,11 +83,13 @@ func (g *generation) consents(b []byte, m stunMessage, from netip.AddrPort) bool
 	g.mu.Lock()
 	chosen := g.nominated == from && !g.closed
 	g.mu.Unlock()
-	if w := g.p.way.Load(); !chosen || w == nil || w.stream != nil || w.to != from {
-		return false
+	if w := g.p.way.Load(); !chosen || w == nil || w.stream != nil || w.to != from || g.p.mux.at(from) != g.p {
+		return false // the address may have become another one's: the agent's answer takes it back
 	}
 	return c.answer(b, m, from, func(reply []byte) {
-		g.p.alive(g.p.mux.clock())
+		now := g.p.mux.clock()
+		g.p.alive(now)
+		g.p.heard.Store(int64(max(now, 1)))
 		_ = g.p.mux.write(reply, from) // one that is lost is asked for again
 	})
 }
@@ -268,6 +270,7 @@ func (c *pionConn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 			return 0, errors.New("the TCP connection has ended")
 		}
 		if isSuccess(b) {
+			c.g.answered(netip.AddrPort{})
 			c.g.p.proveStream(stream)
 			c.g.p.alive(c.g.p.mux.clock())
 		}
@@ -293,10 +296,10 @@ func (g *generation) reads(b []byte, from netip.AddrPort) {
 	g.mu.Unlock()
 }
 
-// answered notes that the agent has answered a check well.
+// answered notes that the agent has answered a check well, over UDP to an address, over TCP to none.
 func (g *generation) answered(to netip.AddrPort) {
 	g.mu.Lock()
-	if g.nominates && g.asked == to {
+	if g.nominates && (g.asked == to || !to.IsValid()) {
 		g.nominated = to
 	}
 	g.mu.Unlock()

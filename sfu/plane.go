@@ -38,7 +38,7 @@ type plane struct {
 	seen  atomic.Int64
 	stale atomic.Bool
 	// spoken and heard are the server times of the latest authentic packets of SRTP or SRTCP: of all, and of those that came
-	// over the way in use. 0 = none yet.
+	// over the way in use, checks that we answer there included. 0 = none yet.
 	spoken, heard atomic.Int64
 	// profile is the SRTP profile's name, empty until it is known.
 	profile atomic.Pointer[string]

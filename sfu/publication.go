@@ -1,7 +1,10 @@
 package sfu
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,9 +133,22 @@ func sortedLayers(layers []Layer) []Layer {
 // streamID is the msid stream that subscribers see: the publisher's id leads it.
 func (pub *publication) streamID() string {
 	if pub.cfg.Stream != "" {
-		return pub.owner.cfg.ID + "|" + pub.cfg.Stream
+		return pub.owner.cfg.ID + "|" + msidToken(pub.cfg.Stream)
 	}
 	return pub.owner.cfg.ID + "|" + pub.id
+}
+
+// msidToken is a name that its publisher chose as it may stand in a description: RFC 8830 section 2, one or more token-char. What is
+// none gets a name made of its hash, so that streams which differ still do.
+func msidToken(name string) string {
+	const tokens = "!#$%&'*+-.^_`{|}~" // besides letters and digits: RFC 8866 section 9
+	if !strings.ContainsFunc(name, func(r rune) bool {
+		return !(r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || strings.ContainsRune(tokens, r))
+	}) {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:8])
 }
 
 // bind tells the publication what its m-line was negotiated to. It reports whether its codec wasn't known before.

@@ -622,3 +622,20 @@ func TestSimulcastSourcesSurviveARenegotiation(t *testing.T) {
 		t.Errorf("packets of what was unpublished: %v, before %v", after, before)
 	}
 }
+
+// TestMsidToken: what a publisher calls its stream can't write lines of others' descriptions.
+func TestMsidToken(t *testing.T) {
+	for _, name := range []string{"camera", "a-b_c.d|e", "{8f1c}", "!#$%&'*+^`~"} {
+		if got := msidToken(name); got != name {
+			t.Errorf("%q became %q", name, got)
+		}
+	}
+	seen := map[string]string{}
+	for _, name := range []string{"x\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=y:", "x y", "x\ty", "x:y", "é", "x\x00", "\xff"} {
+		got := msidToken(name)
+		if strings.Trim(got, "0123456789abcdef") != "" || len(got) != 16 || seen[got] != "" {
+			t.Errorf("%q became %q, as did %q", name, got, seen[got])
+		}
+		seen[got] = name
+	}
+}

@@ -141,9 +141,10 @@ func (p *Participant) sendReports(now time.Duration) time.Duration {
 		t.writeRTCP(out)
 	}
 	interval := senderReportInterval
-	if p.soonReports.Add(-1) < 0 {
-		p.soonReports.Store(0)
+	if n := p.soonReports.Load(); n == 0 {
 		interval = settledReportInterval
+	} else {
+		p.soonReports.CompareAndSwap(n, n-1) // or a stream has just begun
 	}
 	return (now + interval).Truncate(calmGrid)
 }

@@ -37,6 +37,9 @@ func (c *trunk) show(kind webrtc.SDPType, d *sdp.SessionDescription, sections []
 	if err != nil {
 		return "", err
 	}
+	if kind == webrtc.SDPTypeOffer && !bundles(d) {
+		return "", refuse("the bundle names an m-line that is missing")
+	}
 	data := slices.IndexFunc(sections, func(s section) bool { return s.kind == "application" && !s.rejected })
 	refused := kind == webrtc.SDPTypeAnswer && data < 0
 	if data >= 0 && kind == webrtc.SDPTypeOffer {
@@ -93,16 +96,6 @@ func transportOf(d *sdp.SessionDescription) (p peerTransport, err error) {
 	if len(mids) > 0 {
 		tag = mids[0]
 	}
-	there := map[string]bool{}
-	for _, m := range d.MediaDescriptions {
-		mid, _ := m.Attribute(sdp.AttrKeyMID)
-		there[mid] = true
-	}
-	for _, mid := range mids { // RFC 5888 section 6: a group is of m-lines that there are. What was cut short lacks some.
-		if !there[mid] {
-			return p, refuse("the bundle names an m-line that is missing")
-		}
-	}
 	for _, m := range d.MediaDescriptions {
 		if mid, _ := m.Attribute(sdp.AttrKeyMID); tag != "" && mid == tag {
 			where = append(where, m.Attributes)
@@ -157,6 +150,17 @@ func bundle(d *sdp.SessionDescription) (mids []string, ok bool) {
 		}
 	}
 	return nil, false
+}
+
+// bundles reports whether all that the bundle names is there, RFC 5888 section 6: a description that was cut short lacks some.
+func bundles(d *sdp.SessionDescription) bool {
+	there := map[string]bool{}
+	for _, m := range d.MediaDescriptions {
+		mid, _ := m.Attribute(sdp.AttrKeyMID)
+		there[mid] = true
+	}
+	mids, _ := bundle(d)
+	return !slices.ContainsFunc(mids, func(mid string) bool { return !there[mid] })
 }
 
 // setBundle writes the bundle of a description of ours.

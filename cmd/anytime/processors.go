@@ -4,15 +4,17 @@ import "time"
 
 // A packet that arrives while nothing else is to be done wakes a thread, and as long as the Go scheduler has a processor without
 // work it wakes another one to look for some: at low load that is a fifth of what a packet costs. So the process uses as few
-// processors as it has work for, and all of them within a tenth of a second when there is.
+// processors as it has work for, and more of them a tenth of a second after there is.
 
 const (
 	// processorTick is how often the load is looked at.
 	processorTick = 100 * time.Millisecond
 	// processorCalm is how many ticks in a row must have been calm before there are fewer.
 	processorCalm = 30
-	// crowdedShare of the processors in use, over one tick, brings twice as many; calmShare of half of them makes it half as many.
+	// crowdedShare of the processors in use, over one tick, brings twice as many, fullShare all; calmShare of half of them makes it
+	// half as many.
 	crowdedShare = 0.5
+	fullShare    = 0.8
 	calmShare    = 0.35
 )
 
@@ -26,6 +28,8 @@ type processors struct {
 func (p *processors) tick(load float64) int {
 	half := (p.used + 1) / 2
 	switch {
+	case load > fullShare*float64(p.used):
+		p.used, p.calm = p.all, 0
 	case load > crowdedShare*float64(p.used):
 		p.used, p.calm = min(2*p.used, p.all), 0
 	case load > calmShare*float64(half):

@@ -29,6 +29,9 @@ const (
 // stopTimeout is how long a stop may take before connections are cut.
 const stopTimeout = 10 * time.Second
 
+// onServing is called once everything is open, and sized by the processors that there are. It is the process's, not a test's.
+var onServing = func(context.Context) {}
+
 // serve runs a server until ctx ends.
 func serve(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	c, err := parseConfig(args, environ)
@@ -46,6 +49,7 @@ func serve(ctx context.Context, args, environ []string, stdout, stderr io.Writer
 	if err := n.start(ctx); err != nil {
 		return err
 	}
+	onServing(ctx)
 	select {
 	case err := <-n.failed:
 		return err
