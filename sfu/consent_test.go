@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/pion/stun/v4"
 )
@@ -76,5 +77,66 @@ func TestConsent(t *testing.T) {
 	send := func(b []byte) { reply += len(b) }
 	if n := testing.AllocsPerRun(100, func() { c.answer(good, m, from, send) }); n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestConsentOfThePairInUse: only checks over the pair that the agent has chosen, from an address that is still its peer's, pass
+// the agent by.
+func TestConsentOfThePairInUse(t *testing.T) {
+	m, w := wiredMux(t)
+	now := time.Second
+	m.clock = func() time.Duration { return now }
+	a, b := newMuxPeer(t, m, "us"), newMuxPeer(t, m, "others")
+	a.consent("us", "password")
+	nominating := stunOf(t, stun.BindingRequest, stun.NewUsername("us:peer"), stun.RawAttribute{Type: stun.AttrUseCandidate},
+		stun.NewShortTermIntegrity("password"), stun.Fingerprint)
+	plain := checkFor(t, "us")
+	read := func() {
+		t.Helper()
+		if _, _, err := a.agent.ReadFromAddrPort(make([]byte, maxControl)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	chooses := func(n int) { // the agent chooses the pair of that address
+		t.Helper()
+		m.receive(nominating, addressOf(n), now)
+		read()
+		a.answers(t, addressOf(n))
+		a.lead(addressOf(n), false)
+		w.took()
+	}
+	for _, x := range []struct {
+		name  string
+		do    func()
+		check []byte
+		from  int
+		agent bool // it is the agent's
+	}{
+		{"the first", func() {}, nominating, 1, true},
+		{"one that it has answered, but not chosen", func() { m.receive(plain, addressOf(1), now); read(); a.answers(t, addressOf(1)); w.took() }, plain, 1, true},
+		{"over the pair in use", func() { chooses(1) }, plain, 1, false},
+		{"that nominates it again", func() {}, nominating, 1, false},
+		{"from elsewhere", func() {}, plain, 2, true},
+		{"with another password", func() {}, stunOf(t, stun.BindingRequest, stun.NewUsername("us:peer"), stun.NewShortTermIntegrity("pass"), stun.Fingerprint), 1, true},
+		{"over the pair before", func() { chooses(2) }, plain, 1, true},
+		{"over the new one", func() {}, plain, 2, false},
+		{"from an address that is another's now", func() { now += speechLife; b.answers(t, addressOf(2)); w.took() }, plain, 2, true},
+		{"from one that it got back", func() { a.answers(t, addressOf(2)); w.took() }, plain, 2, false},
+		{"while nothing is sent", func() { a.hold(true) }, plain, 2, true},
+		{"when it is sent again", func() { a.hold(false) }, plain, 2, false},
+		{"after a nomination over TCP", func() { g := a.generation(); g.nominates = true; g.answered(netip.AddrPort{}) }, plain, 2, true},
+	} {
+		for a.waiting() > 0 {
+			read()
+		}
+		x.do()
+		m.receive(x.check, addressOf(x.from), now)
+		sent := w.took()
+		if got := a.waiting() > 0; got != x.agent || got == (len(sent) > 0) {
+			t.Errorf("a check %s: the agent's: %v, answered: %v", x.name, got, len(sent) > 0)
+		}
+		if len(sent) > 0 && (sent[0].to != addressOf(x.from) || !isSuccess(sent[0].b) || a.unheard() != 0) {
+			t.Errorf("a check %s: %v", x.name, sent)
+		}
 	}
 }

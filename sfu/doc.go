@@ -6,9 +6,9 @@
 //  1. listen.go opens one UDP and one TCP port for everybody ([anytime/sfu/udp]: a socket per core, read in batches; icetcp.go,
 //     tcpframes.go, tcpqueue.go). mux.go tells STUN, DTLS and SRTP apart, on the reader's goroutine: STUN goes to the peer
 //     connection whose user fragment it names, the rest by an address that an ICE agent has proven. STUN and DTLS are Pion's:
-//     pionconn.go is what it sees of the ports, stun.go what we look at before; idle.go ends the SRTP sessions that it starts all
-//     the same. paths.go follows clients whose address changes, liveness.go tells when one is gone. inside.go is the way in
-//     for a relay in this process.
+//     pionconn.go is what it sees of the ports, stun.go what we look at before, and consent.go answers most checks at once; idle.go
+//     ends the SRTP sessions that it starts all the same. paths.go follows clients whose address changes, liveness.go tells when
+//     one is gone. inside.go is the way in for a relay in this process.
 //  2. plane.go, the seam below: SRTP is opened where the packet lies (srtp.go; keys.go has the keys from Pion's handshake), and
 //     transport.go hands it up with its arrival time. Nothing above knows Pion's tracks.
 //  3. ingest.go: what the packet is comes from the session description (description.go): m-line by mid or SSRC, simulcast
