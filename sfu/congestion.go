@@ -12,7 +12,7 @@ import (
 //
 //  1. Every packet that leaves is told to the estimator and to the pacer, by egress.flush (left).
 //  2. Feedback comes from the plane (transport.go) in its raw form, reports from subscription.received.
-//  3. The alarm does what is due without either, every 50 or 100 ms while packets leave (update), and tells the allocation what may
+//  3. The alarm does what is due without either, every 50 or 250 ms while packets leave (update), and tells the allocation what may
 //     be sent ([Participant.budget]). The allocation tells what it would like to send ([Participant.want]).
 //  4. Probes fill up what media leaves of their rate with padding (padding.go).
 
@@ -52,7 +52,7 @@ const (
 	// updateInterval is from one look at a connection to the next, calmUpdates where it has all that it wants and nothing waits:
 	// bad news comes with feedback, which is read at once.
 	updateInterval = 50 * time.Millisecond
-	calmUpdates    = 100 * time.Millisecond
+	calmUpdates    = 250 * time.Millisecond
 	// updateGrid and calmGrid are for many connections to be looked at in one go: to wake up costs as much as to look at ten.
 	updateGrid = 5 * time.Millisecond
 	calmGrid   = 25 * time.Millisecond

@@ -21,7 +21,7 @@ func listen(setting, address string) (net.Listener, error) {
 	if err != nil {
 		return nil, listenError(setting, address, err)
 	}
-	return l, nil
+	return quick(l), nil
 }
 
 // listenError says what to do about an address that can't be listened on.
