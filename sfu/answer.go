@@ -20,7 +20,7 @@ func answerText(pion string, offer *sdp.SessionDescription, sections []section) 
 		return "", fmt.Errorf("reading Pion's answer: %w", err)
 	}
 	own := ownTransportOf(&d)
-	mids, _ := bundle(offer)
+	mids := bundle(offer)
 	for i, o := range offer.MediaDescriptions {
 		s := &sections[i]
 		var m *sdp.MediaDescription
@@ -219,5 +219,5 @@ func spokenKind(kind string, k codec.Kind) bool {
 	if kind == "audio" {
 		return k == codec.Opus || k == codec.RED
 	}
-	return k >= codec.VP8
+	return k >= codec.VP8 // the kinds of video come last
 }

@@ -15,8 +15,8 @@ import (
 const (
 	// maxHands bounds these goroutines.
 	maxHands = 8
-	// handful is how many moments one of them has before another is used: several that wake at the same time cost more than one.
-	handful = 1024
+	// momentsPerHand is how many moments one of them has before another is used: several that wake at the same time cost more than one.
+	momentsPerHand = 1024
 )
 
 // handLinger is how long one waits for something to wait for before it ends.
@@ -51,7 +51,8 @@ type moment struct {
 	ended bool
 }
 
-// moment returns a new one, of the first hand that has room, or of the one that has most. It is there until its end.
+// moment returns a new one. It belongs to the first hand that has room, else to the one with the fewest moments, until its end.
+// GOMAXPROCS has no say in it: it may follow the load.
 func (c *clockwork) moment(run func()) *moment {
 	var h *hand
 	least := int64(math.MaxInt64)
@@ -59,7 +60,7 @@ func (c *clockwork) moment(run func()) *moment {
 		if n := c.hands[i].moments.Load(); n < least {
 			h, least = &c.hands[i], n
 		}
-		if least < handful {
+		if least < momentsPerHand {
 			break
 		}
 	}

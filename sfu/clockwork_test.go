@@ -72,7 +72,7 @@ func TestClockworkRests(t *testing.T) {
 	})
 }
 
-// TestClockworkUsesFewHands: another one only when much is due at the first.
+// TestClockworkUsesFewHands: another one only when the first has all that it takes.
 func TestClockworkUsesFewHands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c clockwork
@@ -81,11 +81,11 @@ func TestClockworkUsesFewHands(t *testing.T) {
 			return // there is one hand
 		}
 		var all []*moment
-		for range handful + 1 {
+		for range momentsPerHand + 1 {
 			all = append(all, c.moment(func() {}))
 		}
-		if first, second := c.hands[0].moments.Load(), c.hands[1].moments.Load(); first != handful || second != 1 {
-			t.Errorf("%d are the first hand's, %d the second's; want %d and 1", first, second, handful)
+		if first, second := c.hands[0].moments.Load(), c.hands[1].moments.Load(); first != momentsPerHand || second != 1 {
+			t.Errorf("%d are the first hand's, %d the second's; want %d and 1", first, second, momentsPerHand)
 		}
 		ran := false
 		last := c.moment(func() { ran = true })

@@ -49,11 +49,12 @@ type CongestionStats struct {
 }
 
 const (
-	// updateInterval is from one look at a connection to the next, calmUpdates where it has all that it wants and nothing waits:
+	// updateInterval is from one look at a connection to the next, calmUpdateInterval where it has all that it wants and nothing waits:
 	// bad news comes with feedback, which is read at once.
-	updateInterval = 50 * time.Millisecond
-	calmUpdates    = 250 * time.Millisecond
-	// updateGrid and calmGrid are for many connections to be looked at in one go: to wake up costs as much as to look at ten.
+	updateInterval     = 50 * time.Millisecond
+	calmUpdateInterval = 250 * time.Millisecond
+	// updateGrid and calmGrid, which sender reports share, let many connections be looked at in one go: to wake up costs as much as
+	// to look at ten.
 	updateGrid = 5 * time.Millisecond
 	calmGrid   = 25 * time.Millisecond
 	// budgetInterval and budgetChange say when the allocation hears of the target: a change of 1 %, or time.
@@ -446,7 +447,7 @@ func (c *congestion) update(now time.Duration) (next time.Duration) {
 	c.ticking = hungry || !quiet
 	next = (now + updateInterval).Truncate(updateGrid) + updateGrid
 	if !hungry && !c.pads() && e.media.n+e.again.n == 0 && estimate.State != bwe.Overuse {
-		next = (now + calmUpdates).Truncate(calmGrid)
+		next = (now + calmUpdateInterval).Truncate(calmGrid)
 	}
 	rtt := estimate.RTT
 	if !c.ticking {

@@ -14,6 +14,36 @@ import (
 // agent is a lite one they are answered on the goroutine of the reader; through Pion's agent each costs two goroutines' wake-up.
 // The agent gets all others: from elsewhere, to other credentials, or with a role that isn't a client's.
 
+// consent lets checks to our latest ICE credentials be answered here, where they ask for nothing new.
+func (p *plane) consent(fragment, password string) {
+	p.mux.mu.RLock()
+	g := p.mux.generations[fragment]
+	p.mux.mu.RUnlock()
+	if g != nil && g.p == p && g.consenter.Load() == nil {
+		g.consenter.Store(newConsenter(password))
+	}
+}
+
+// consents answers a check that asks for nothing new: over the UDP pair in use, which the agent has chosen with these credentials.
+func (g *generation) consents(b []byte, m stunMessage, from netip.AddrPort) bool {
+	c := g.consenter.Load()
+	if c == nil {
+		return false
+	}
+	g.mu.Lock()
+	chosen := g.nominated == from && !g.closed
+	g.mu.Unlock()
+	if w := g.p.way.Load(); !chosen || w == nil || w.stream != nil || w.to != from || g.p.mux.at(from) != g.p {
+		return false // the address may have become another one's: the agent's answer takes it back
+	}
+	return c.answer(b, m, from, func(reply []byte) {
+		now := g.p.mux.clock()
+		g.p.alive(now)
+		g.p.heard.Store(int64(max(now, 1)))
+		_ = g.p.mux.write(reply, from) // one that is lost is asked for again
+	})
+}
+
 // consenter answers checks for one set of ICE credentials.
 type consenter struct {
 	mu     sync.Mutex

@@ -54,14 +54,13 @@ type section struct {
 
 // payload is one payload type of an m-line.
 type payload struct {
-	pt       uint8
-	kind     codec.Kind
-	rtx      bool
-	apt      uint8 // rtx: the payload type it repairs
-	clock    uint32
-	channels uint8
-	fmtp     string
-	nack     bool
+	pt    uint8
+	kind  codec.Kind
+	rtx   bool
+	apt   uint8 // rtx: the payload type it repairs
+	clock uint32
+	fmtp  string
+	nack  bool
 	// transportCC: a=rtcp-fb … transport-cc.
 	transportCC bool
 }
@@ -284,10 +283,6 @@ func (s *section) payloadAttribute(key, value string) {
 				return
 			}
 			p.clock = uint32(clock)
-			if len(f) > 2 {
-				n, _ := strconv.ParseUint(f[2], 10, 8)
-				p.channels = uint8(n)
-			}
 			p.rtx = strings.EqualFold(f[0], "rtx")
 			p.kind = codec.KindOf(s.kind + "/" + f[0])
 		case "fmtp":

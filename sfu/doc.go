@@ -34,9 +34,9 @@
 // keyframe requests (keyframe.go: coalesced per layer), receiver reports and transport-wide feedback go to publishers
 // when the transport's alarm (alarm.go) says so. Subscribers' NACKs are answered from the layer's history, over RTX where
 // negotiated, the keyframe's packets first, in two copies from the second time on, and for no more bytes than were sent;
-// their keyframe requests are passed on, as far as their share goes; sender reports of our own go out each second. The round
-// trip follows from receiver reports, from a publisher's answers to our reference times, and from how long its
-// retransmissions take. What subscribers tell of the packets that came (transport-wide feedback, RFC 8888) or of their
+// their keyframe requests are passed on, as far as their share goes; sender reports of our own go out each second at first, then
+// every three. The round trip follows from receiver reports, from a publisher's answers to our reference times, and from how long
+// its retransmissions take. What subscribers tell of the packets that came (transport-wide feedback, RFC 8888) or of their
 // streams (REMB, receiver reports) goes to the estimate of their path (congestion.go), from there to the pacer and the
 // allocation (allocation.go), and probes with padding (padding.go) find out whether more would pass.
 //
@@ -59,6 +59,6 @@
 // ICE-TCP connections, one that reads each, and one that writes to it while something waits; one per data channel that a client
 // sends on. Per server: one each for speaker intervals and for the state of streams (streamstate.go), connections (quality.go,
 // links.go, liveness.go) and the other data channels (data.go); one for each core but the first that helps with fan-out
-// (crew.go); up to eight, while something is due, on which it runs (clockwork.go). One per participant while there is something
+// (crew.go); one, up to eight where much is due, that runs it while something is (clockwork.go). One per participant while there is something
 // to offer.
 package sfu

@@ -1,6 +1,8 @@
 package sfu
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
@@ -19,13 +21,13 @@ type mline struct {
 	kind   Kind
 	codecs []webrtc.RTPCodecParameters
 	line   *line // the subscription that has it, nil if it is idle
-	free   bool  // it was idle in the latest answer, and not rejected
+	free   bool  // it was idle in the latest answer, not rejected, and nobody has got it since
 }
 
 // assign gives a line an m-line: an idle one of its kind, or a new one.
 func (n *negotiation) assign(l *line) error {
 	pub := l.sub.pub
-	i := slices.IndexFunc(n.mlines, func(p *mline) bool { return p.free && p.line == nil && p.kind == pub.cfg.Kind })
+	i := slices.IndexFunc(n.mlines, func(p *mline) bool { return p.free && p.kind == pub.cfg.Kind })
 	var p *mline
 	switch {
 	case i >= 0:
@@ -140,3 +142,16 @@ func (p *mline) describe(own *ownTransport) *sdp.MediaDescription {
 }
 
 func feedbackText(f webrtc.RTCPFeedback) string { return strings.TrimSpace(f.Type + " " + f.Parameter) }
+
+// msidToken is a name that its publisher chose as it may stand in a description: RFC 8830 section 2, one or more token-char. What is
+// none gets a name made of its hash, so that streams which differ still do.
+func msidToken(name string) string {
+	const tokens = "!#$%&'*+-.^_`{|}~" // besides letters and digits: RFC 8866 section 9
+	if !strings.ContainsFunc(name, func(r rune) bool {
+		return !(r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || strings.ContainsRune(tokens, r))
+	}) {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:8])
+}

@@ -14,7 +14,8 @@ import (
 // mux tells apart what comes in on the media ports, which all peer connections share. RFC 7983 section 7: the first byte says
 // what a packet is.
 //
-//   - STUN requests go to the peer connection whose user fragment they name, into the queue of its ICE agent (pionconn.go).
+//   - STUN requests go to the peer connection whose user fragment they name. Those that only ask for consent are answered here
+//     (consent.go), all others queue for its ICE agent (pionconn.go).
 //   - From then on the sender's address stands for the peer connection, once its ICE agent has answered a request from there:
 //     so it knew the password. An address that is answered by another one is that one's.
 //   - DTLS goes by address into the same queue, SRTP by address to the plane (plane.go), on the reader's goroutine.
@@ -140,7 +141,7 @@ func (m *mux) receive(b []byte, from netip.AddrPort, at time.Duration) (gathers 
 	return nil
 }
 
-// check hands a STUN message to the ICE agent that it is for.
+// check answers a STUN message that only asks for consent, and hands others to the ICE agent that they are for.
 func (m *mux) check(b []byte, from netip.AddrPort) {
 	message, ok := parseSTUN(b)
 	if !ok {

@@ -276,7 +276,7 @@ func (p *Participant) Answer(id uint32, sdp string) error {
 		return err
 	}
 	n.settle(t, sections)
-	n.offered, n.text, n.tracks = nil, "", nil // 20 m-lines of video are 200 KB of text
+	n.offered, n.text, n.tracks = nil, "", nil // of many m-lines it is long
 	n.wish.Lock()
 	n.outstanding = false
 	again := n.dirty

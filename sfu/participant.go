@@ -71,8 +71,8 @@ type Participant struct {
 	work      sync.WaitGroup
 
 	reports *alarm
-	// soonReports is how many sender reports follow soon after one another.
-	soonReports atomic.Int32
+	// reportsSoon is how many sender reports are still to follow a senderReportInterval after the one before.
+	reportsSoon atomic.Int32
 	sharing     *allocation
 	// speaking: the room's loudest speaker, or the last one.
 	speaking atomic.Bool

@@ -26,7 +26,8 @@ const pathSilence = time.Second
 // It is used on the agent's goroutine alone.
 type paths struct {
 	lite bool
-	// unheard says for how long no media has come over the path in use: the agent sees none of it.
+	// unheard says for how long neither media nor a check that we answer ourselves has come over the path in use: the agent sees
+	// none of them.
 	unheard   func() time.Duration
 	username  string // of the ICE generation
 	restarted bool

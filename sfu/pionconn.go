@@ -74,26 +74,6 @@ func (g *generation) conn(family int, local net.Addr) net.PacketConn {
 	return c
 }
 
-// consents answers a check that asks for nothing new: over the UDP pair in use, which the agent has chosen with these credentials.
-func (g *generation) consents(b []byte, m stunMessage, from netip.AddrPort) bool {
-	c := g.consenter.Load()
-	if c == nil {
-		return false
-	}
-	g.mu.Lock()
-	chosen := g.nominated == from && !g.closed
-	g.mu.Unlock()
-	if w := g.p.way.Load(); !chosen || w == nil || w.stream != nil || w.to != from || g.p.mux.at(from) != g.p {
-		return false // the address may have become another one's: the agent's answer takes it back
-	}
-	return c.answer(b, m, from, func(reply []byte) {
-		now := g.p.mux.clock()
-		g.p.alive(now)
-		g.p.heard.Store(int64(max(now, 1)))
-		_ = g.p.mux.write(reply, from) // one that is lost is asked for again
-	})
-}
-
 // push gives a packet to the agent. It reports false if the agent takes none of its kind.
 func (g *generation) push(b []byte, from netip.AddrPort, tcp bool) bool {
 	g.mu.Lock()
@@ -194,7 +174,7 @@ type pionConn struct {
 	g     *generation
 	tcp   bool
 	local net.Addr
-	// arrived is told when packets wait that were none before.
+	// arrived is told when a packet comes while none waits.
 	arrived chan struct{}
 	closed  chan struct{}
 	once    sync.Once

@@ -175,16 +175,6 @@ func (p *plane) generation() *generation {
 	return p.generations[len(p.generations)-1]
 }
 
-// consent lets checks to our latest ICE credentials be answered here, where they ask for nothing new.
-func (p *plane) consent(fragment, password string) {
-	p.mux.mu.RLock()
-	g := p.mux.generations[fragment]
-	p.mux.mu.RUnlock()
-	if g != nil && g.p == p && g.consenter.Load() == nil {
-		g.consenter.Store(newConsenter(password))
-	}
-}
-
 // prove notes that the peer has been found at an address: what comes from there is its. Of too many the oldest is forgotten,
 // but not the one that is used. An address from which another one's media comes stays that one's: who can forge a sender's
 // address could take it away.
@@ -318,7 +308,7 @@ func (p *plane) hello(h handshake.MessageServerHello) handshake.Message {
 	return &h
 }
 
-// unheard is for how long nothing authentic has come over the way in use.
+// unheard is for how long nothing authentic has come over the way in use, checks that we answer there included.
 func (p *plane) unheard() time.Duration {
 	heard := p.heard.Load()
 	if heard == 0 {

@@ -1,10 +1,7 @@
 package sfu
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,19 +135,6 @@ func (pub *publication) streamID() string {
 	return pub.owner.cfg.ID + "|" + pub.id
 }
 
-// msidToken is a name that its publisher chose as it may stand in a description: RFC 8830 section 2, one or more token-char. What is
-// none gets a name made of its hash, so that streams which differ still do.
-func msidToken(name string) string {
-	const tokens = "!#$%&'*+-.^_`{|}~" // besides letters and digits: RFC 8866 section 9
-	if !strings.ContainsFunc(name, func(r rune) bool {
-		return !(r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || strings.ContainsRune(tokens, r))
-	}) {
-		return name
-	}
-	sum := sha256.Sum256([]byte(name))
-	return hex.EncodeToString(sum[:8])
-}
-
 // bind tells the publication what its m-line was negotiated to. It reports whether its codec wasn't known before.
 func (pub *publication) bind(s *section) (first bool) {
 	var formats []payload
@@ -265,7 +249,7 @@ func (pub *publication) fan(s *subscription, in bool) (changed bool) {
 	case known == in || in && (pub.ended || !pub.ready):
 		return false
 	case in:
-		// Those that send on one socket stand together, so that of the crew's cores as few as can be meet in one (see crew).
+		// Those that send on one socket are neighbours: then few of the crew's cores use the same one (see crew).
 		after := slices.IndexFunc(old, func(o *subscription) bool { return o.socket.Load() > s.socket.Load() })
 		if after < 0 {
 			after = len(old)

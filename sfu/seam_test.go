@@ -145,7 +145,7 @@ func (st *stage) subscribe(pub *publication, id string, s section) (*subscriptio
 func audioSection(mid string) section {
 	return section{mid: mid, kind: "audio", sending: true, receiving: true, track: "cid-" + mid,
 		extensions: map[string]uint8{codec.URITransportSequence: 3, codec.URIAudioLevel: 1, codec.URIAbsSendTime: 2, codec.URIMid: 4},
-		payloads:   []payload{{pt: 111, kind: codec.Opus, clock: 48000, channels: 2, nack: true}, {pt: 63, kind: codec.RED, clock: 48000, channels: 2}}}
+		payloads:   []payload{{pt: 111, kind: codec.Opus, clock: 48000, nack: true}, {pt: 63, kind: codec.RED, clock: 48000}}}
 }
 
 func videoSection(mid string, rids ...string) section {
@@ -337,7 +337,7 @@ func TestREDIsUnwrappedForThoseWithout(t *testing.T) {
 	audio := st.publish("TR_a", Audio, audioSection("0"))
 	_, with := st.subscribe(audio, "PA_with", audioSection("0"))
 	without := audioSection("0")
-	without.payloads = []payload{{pt: 109, kind: codec.Opus, clock: 48000, channels: 2}}
+	without.payloads = []payload{{pt: 109, kind: codec.Opus, clock: 48000}}
 	_, plain := st.subscribe(audio, "PA_without", without)
 	with.keep, plain.keep = true, true
 	f := feed{ssrc: 9, pt: 63, mid: "0"}

@@ -32,7 +32,7 @@ func kindOf(b []byte) packetKind {
 // isRTCP tells RTCP from RTP. RFC 5761 section 4: by the packet type, 192 to 223.
 func isRTCP(b []byte) bool { return len(b) > 1 && b[1] >= 192 && b[1] <= 223 }
 
-// stunMessage is what the mux looks at in a STUN message. The ICE agent checks what it says.
+// stunMessage is what we look at in a STUN message. What it says is checked by the consenter (consent.go) or by the ICE agent.
 type stunMessage struct {
 	fragment  []byte // the receiver's user fragment, nil if it names none
 	nominates bool
@@ -50,7 +50,7 @@ const (
 	stunIntegrity      = 0x0008
 	stunIntegrity256   = 0x001c
 	stunUseCandidate   = 0x0025 // RFC 8445 section 16.1
-	stunIceControlled  = 0x8029
+	stunIceControlled  = 0x8029 // the same
 	// maxFragment is of an ICE user fragment, in bytes: RFC 8839 section 5.4.
 	maxFragment = 256
 )

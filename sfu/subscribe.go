@@ -112,7 +112,7 @@ func (p *Participant) transportUp(t *transport) {
 
 func (p *Participant) feed(s *subscription) {
 	s.pub.feed(s)
-	p.soonReports.Store(soonReports)
+	p.reportsSoon.Store(soonReports)
 	p.reports.at(p.server.now() + senderReportInterval/4)
 }
 
@@ -141,10 +141,10 @@ func (p *Participant) sendReports(now time.Duration) time.Duration {
 		t.writeRTCP(out)
 	}
 	interval := senderReportInterval
-	if n := p.soonReports.Load(); n == 0 {
+	if n := p.reportsSoon.Load(); n == 0 {
 		interval = settledReportInterval
 	} else {
-		p.soonReports.CompareAndSwap(n, n-1) // or a stream has just begun
+		p.reportsSoon.CompareAndSwap(n, n-1) // or a stream has just begun
 	}
 	return (now + interval).Truncate(calmGrid)
 }

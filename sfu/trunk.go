@@ -20,7 +20,7 @@ type trunk struct {
 	stub bool   // Pion was first shown a description without one, and a stub instead, which stays (RFC 3264 section 8)
 }
 
-// What Pion is shown where there are no data channels: an m-line of audio that nobody uses.
+// What Pion is shown where there are no data channels: an m-line of audio that nobody uses. 111 is ptOpus.
 const (
 	stubMid  = "stub"
 	stubLine = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:" + stubMid + "\r\na=recvonly\r\na=rtpmap:111 opus/48000/2\r\n"
@@ -92,7 +92,7 @@ func transportOf(d *sdp.SessionDescription) (p peerTransport, err error) {
 	}
 	where := [][]sdp.Attribute{d.Attributes}
 	tag := ""
-	mids, _ := bundle(d)
+	mids := bundle(d)
 	if len(mids) > 0 {
 		tag = mids[0]
 	}
@@ -124,7 +124,7 @@ func transportOf(d *sdp.SessionDescription) (p peerTransport, err error) {
 		}
 	}
 	switch {
-	case !isToken(p.fragment, 4) || !isToken(p.password, 22): // RFC 8839 section 5.4
+	case !isCredential(p.fragment, 4) || !isCredential(p.password, 22): // RFC 8839 section 5.4
 		return p, refuse("malformed ICE credentials")
 	case !fingerprintForm.MatchString(p.fingerprint):
 		return p, refuse("malformed DTLS fingerprint")
@@ -137,19 +137,19 @@ func transportOf(d *sdp.SessionDescription) (p peerTransport, err error) {
 	return p, nil
 }
 
-// isToken reports whether s has from least to 256 visible ASCII characters, as ICE credentials do.
-func isToken(s string, least int) bool {
+// isCredential reports whether s has from least to 256 visible ASCII characters, as ICE credentials do.
+func isCredential(s string, least int) bool {
 	return len(s) >= least && len(s) <= 256 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // bundle returns the mids of a description's bundle.
-func bundle(d *sdp.SessionDescription) (mids []string, ok bool) {
+func bundle(d *sdp.SessionDescription) []string {
 	for _, a := range d.Attributes {
 		if rest, is := strings.CutPrefix(a.Value, "BUNDLE"); a.Key == sdp.AttrKeyGroup && is {
-			return strings.Fields(rest), true
+			return strings.Fields(rest)
 		}
 	}
-	return nil, false
+	return nil
 }
 
 // bundles reports whether all that the bundle names is there, RFC 5888 section 6: a description that was cut short lacks some.
@@ -159,7 +159,7 @@ func bundles(d *sdp.SessionDescription) bool {
 		mid, _ := m.Attribute(sdp.AttrKeyMID)
 		there[mid] = true
 	}
-	mids, _ := bundle(d)
+	mids := bundle(d)
 	return !slices.ContainsFunc(mids, func(mid string) bool { return !there[mid] })
 }
 

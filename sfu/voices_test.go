@@ -388,7 +388,7 @@ func TestHushOfRED(t *testing.T) {
 	}
 	_, with := st.subscribe(mics[0].pub, "PA_with", audioSection("0"))
 	without := audioSection("0")
-	without.payloads = []payload{{pt: 109, kind: codec.Opus, clock: 48000, channels: 2}}
+	without.payloads = []payload{{pt: 109, kind: codec.Opus, clock: 48000}}
 	_, plain := st.subscribe(mics[0].pub, "PA_without", without)
 	with.keep, plain.keep = true, true
 	for k := range 400 {

@@ -11,8 +11,8 @@ const (
 	processorTick = 100 * time.Millisecond
 	// processorCalm is how many ticks in a row must have been calm before there are fewer.
 	processorCalm = 30
-	// crowdedShare of the processors in use, over one tick, brings twice as many, fullShare all; calmShare of half of them makes it
-	// half as many.
+	// Of the processors in use, over one tick: above crowdedShare there are twice as many, above fullShare all. There are half as
+	// many when calmShare of that half would have done.
 	crowdedShare = 0.5
 	fullShare    = 0.8
 	calmShare    = 0.35

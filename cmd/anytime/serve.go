@@ -29,7 +29,8 @@ const (
 // stopTimeout is how long a stop may take before connections are cut.
 const stopTimeout = 10 * time.Second
 
-// onServing is called once everything is open, and sized by the processors that there are. It is the process's, not a test's.
+// onServing is called once everything is open: sockets and crew are sized by GOMAXPROCS, which followLoad then lowers. Only main
+// sets it, so that tests keep theirs.
 var onServing = func(context.Context) {}
 
 // serve runs a server until ctx ends.

@@ -4,7 +4,7 @@ import "time"
 
 const (
 	// frameBurst of the target leaves at once where the path has room: libwebrtc's pacer has bursts of 40 ms of its rate
-	// (PacingController::kDefaultSendBurstInterval), which is 2.5 times the target. A frame of 30 a second fits as long as no more
+	// (PacingController::kDefaultBurstInterval), which is 2.5 times the target. A frame of 30 a second fits as long as no more
 	// is sent than the target, with a fifth to spare.
 	frameBurst = 40 * time.Millisecond
 	// burstRoom is how much of the target may be sent: the link is idle for the rest, so that a frame is gone before the next.

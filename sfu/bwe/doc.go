@@ -67,9 +67,9 @@
 // 16 ms more of queue at the 95th percentile, in which audio waits too; 2.0 s instead of 1.5 s above a link that fell to
 // 0.5 Mbit/s; and 3 % of loss that passes for the link's own where a buffer of 30 ms takes no whole frame. So a frame leaves in one
 // piece only while nothing says that the path is full: then it is 1.0 run and no timer, its end is no later, and audio waits for
-// 1 to 4 ms more over 10 to 3 Mbit/s. The trend times a group by its last packet: of a frame that left at once and takes 100 ms over
-// a link that slowed down, it saw one sample in that time. A group now arrives within 20 ms, whatever the bursts: 3 → 0.5 Mbit/s
-// fits after 0.25 s, before 0.35 to 0.4 s, and a seventh to a quarter less is lost in RFC 8867 5.1 to 5.3. With 10 ms it is 0.2 s,
+// 1 to 4 ms more over 10 to 3 Mbit/s. The trend takes one sample per group, at its last packet: a frame that left at once and takes
+// 100 ms over a link that slowed down gave it a single one. A group now arrives within 20 ms, whatever the bursts: 3 → 0.5 Mbit/s
+// fits after 0.25 s, before 0.35 to 0.4 s, and a seventh to a quarter less is lost in RFC 8867 5.1 to 5.3. With a limit of 10 ms it is 0.2 s,
 // but 2 % less is used of a link with 10 % of random loss. Timing groups by their quickest packet, to which bursts are no noise,
 // tells later: after 0.4 to 0.45 s.
 //
