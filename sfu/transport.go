@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -166,20 +167,22 @@ func (t *transport) awaitCandidates() error {
 			return errors.New("gathering candidates took too long")
 		}
 	}
-	return t.consent()
+	t.consent()
+	return nil
 }
 
 // consent lets the plane answer checks to the credentials of the local description, unless the agent makes checks of its own.
-func (t *transport) consent() error {
+func (t *transport) consent() {
 	if t.p.cfg.FullICE {
-		return nil
+		return
 	}
-	own, err := t.pc.SCTP().Transport().ICETransport().GetLocalParameters()
-	if err != nil {
-		return fmt.Errorf("reading ICE credentials: %w", err)
+	text := t.pc.LocalDescription().SDP
+	value := func(key string) string {
+		_, rest, _ := strings.Cut(text, "a="+key+":")
+		v, _, _ := strings.Cut(rest, "\r\n")
+		return v
 	}
-	t.plane.consent(own.UsernameFragment, own.Password)
-	return nil
+	t.plane.consent(value("ice-ufrag"), value("ice-pwd"))
 }
 
 // answer applies the peer's offer, of which sections are the m-lines, and returns our answer.
