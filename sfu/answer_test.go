@@ -132,18 +132,25 @@ func FuzzAnswerText(f *testing.F) {
 	})
 }
 
-// TestReceivingSectionsBeginToSend: a client may send on an m-line on which it only received at first, and stop again; the
-// codecs of the answer are always those of the offer that we speak.
-func TestReceivingSectionsBeginToSend(t *testing.T) {
+// soleParticipant is on a server of its own, with a single peer connection.
+func soleParticipant(t testing.TB) *Participant {
+	t.Helper()
 	server, err := New(Config{UDPAddr: "127.0.0.1:0", TCPAddr: "off"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = server.Close() }()
+	t.Cleanup(func() { _ = server.Close() })
 	p, err := server.Join(ParticipantConfig{Room: "room", ID: "PA_x", Single: true})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+// TestReceivingSectionsBeginToSend: a client may send on an m-line on which it only received at first, and stop again; the
+// codecs of the answer are always those of the offer that we speak.
+func TestReceivingSectionsBeginToSend(t *testing.T) {
+	p := soleParticipant(t)
 	receiving := browserOffer(2)
 	first, second, _ := strings.Cut(receiving, "a=mid:0\r\na=recvonly")
 	sending := first + "a=mid:0\r\na=sendrecv\r\na=msid:stream track" + second
@@ -186,15 +193,7 @@ func TestReceivingSectionsBeginToSend(t *testing.T) {
 func BenchmarkAnswer(b *testing.B) {
 	for _, sections := range []int{6, 60} {
 		b.Run(fmt.Sprint(sections), func(b *testing.B) {
-			server, err := New(Config{UDPAddr: "127.0.0.1:0", TCPAddr: "off"})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer func() { _ = server.Close() }()
-			p, err := server.Join(ParticipantConfig{Room: "room", ID: "PA_x", Single: true})
-			if err != nil {
-				b.Fatal(err)
-			}
+			p := soleParticipant(b)
 			offer := browserOffer(sections)
 			b.SetBytes(int64(len(offer)))
 			for b.Loop() {

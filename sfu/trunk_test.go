@@ -66,15 +66,7 @@ func TestTrunkWithoutData(t *testing.T) {
 
 // TestPionKeepsTheTrunkAlone: however many m-lines there are, Pion makes nothing of them.
 func TestPionKeepsTheTrunkAlone(t *testing.T) {
-	server, err := New(Config{UDPAddr: "127.0.0.1:0", TCPAddr: "off"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = server.Close() }()
-	p, err := server.Join(ParticipantConfig{Room: "room", ID: "PA_x", Single: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := soleParticipant(t)
 	without := browserOffer(60)
 	with := strings.Replace(without, "a=group:BUNDLE", "a=group:BUNDLE d", 1) + "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:d\r\na=sctp-port:5000\r\n"
 	for i, offer := range []string{without, with, without} {
